@@ -29,6 +29,8 @@ export const SLOT_HEADROOM = 64;
 export const SLOT_COUNT = 272;
 /** Slots 0 … SLOW_CAPACITY−1 hold slow-path packets, the rest is scratch of the core. */
 export const SLOW_CAPACITY = 256;
+/** Where the host puts the argument of an export: a packet to seal or to write, keys, addresses. Slot 256. */
+export const ARGUMENT_BASE = 0x120040;
 export const TUN_IN_BASE = 0x140000;
 export const TUN_IN_BYTES = 0x100000;
 export const UDP_IN_BASE = 0x240000;
@@ -92,7 +94,7 @@ export const FRAME_IN_CAPACITY = 256;
 /** DATAGRAM_IN: u32 offset, u32 length, u32 segment length (0: one datagram), u32 ECN codepoint. */
 export const DATAGRAM_IN_BASE = 0x82000;
 export const DATAGRAM_IN_DESC_BYTES = 16;
-/** TRAIN: u32 offset, u32 length, u32 segment length, u32 path, u32 ECN codepoint, 12 spare. */
+/** TRAIN: u32 offset, u32 length, u32 segment length, u32 path, u32 ECN codepoint, u32 segments, u32 1 = closed, 4 spare. */
 export const TRAIN_BASE = 0x83000;
 export const TRAIN_DESC_BYTES = 32;
 export const TRAIN_CAPACITY = 512;
@@ -115,6 +117,18 @@ export const COUNTERS_BASE = 0x90400;
 export const BATCH_DONE = 0;
 /** An output region is full: drain outputs and the slow path, then call again with the same cursors. */
 export const BATCH_MORE = 1;
+
+// ── Results of encapsulatePacket, deliverPacket, reinject, sealPacket and writeTun ──────────────
+/** The packet is in an output region. */
+export const PACKET_QUEUED = 0;
+/** An output region is full: drain outputs, then call again; the packet is untouched. */
+export const PACKET_FULL = 1;
+/** No flow is installed for it; the packet is untouched. */
+export const PACKET_MISS = 2;
+/** The peer has no usable keypair or no path; the packet is untouched. */
+export const PACKET_NO_KEYPAIR = 3;
+/** Refused and counted. */
+export const PACKET_DROPPED = 4;
 
 // ── Slow-path reasons ───────────────────────────────────────────────────────────────────────────
 /** Outbound packet (from TUN) whose flow is not known. */
@@ -174,6 +188,12 @@ export const PEER_TX_PACKETS = 48;
 export const PEER_TX_BYTES = 56;
 export const PEER_RX_PACKETS = 64;
 export const PEER_RX_BYTES = 72;
+/** u32: channel number of a relayed path (each datagram goes out as ChannelData), 0 = none. */
+export const PEER_CHANNEL = 80;
+/** ChannelData header in front of a data message: u16 channel number, u16 length, network order. */
+export const CHANNEL_HEADER_BYTES = 4;
+export const CHANNEL_FIRST = 0x4000;
+export const CHANNEL_LAST = 0x4fff;
 
 // ── Keypairs ────────────────────────────────────────────────────────────────────────────────────
 // id = peer × 8 + (local index & 7); bits 8–18 of a local index are the peer id (connectivity §10.3).

@@ -83,7 +83,11 @@ export interface PacketCore {
   addPeer(): PeerId | undefined;
   /** Frees the slot, its keypairs, flows and NAT entries. */
   removePeer(peer: PeerId): void;
-  setPath(peer: PeerId, path: PathId | undefined): void;
+  /**
+   * Where its trains go; undefined: nowhere, outbound packets take the slow path.
+   * `channel`: on a path through our relay, the channel number; each datagram then goes out as ChannelData.
+   */
+  setPath(peer: PeerId, path: PathId | undefined, channel?: number): void;
   /** Invalidates all flows from and to this peer: their next packets take the slow path. */
   invalidatePeer(peer: PeerId): void;
   /** Invalidates all flows. */

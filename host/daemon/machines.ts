@@ -1,0 +1,42 @@
+import { cidr, type SocketAddress } from "../core/address.ts";
+import { ClientState } from "../core/client/state.ts";
+import { ConnectionNode } from "../core/connection/node.ts";
+import { CLIENT_SETTINGS, GATEWAY_SETTINGS } from "../core/connection/settings.ts";
+import { GatewayState } from "../core/gateway/state.ts";
+import type { PacketCore } from "../core/packet-core.ts";
+import type { PathTable } from "../core/path.ts";
+import type { Instant } from "../core/time.ts";
+import type { TunnelMachine } from "../core/tunnel-machine.ts";
+import { StaticTunnel } from "../core/wg/static-tunnel.ts";
+import { noiseCrypto } from "../io/crypto.ts";
+import { systemRandom } from "../io/random.ts";
+import { unixTimeMs } from "./clock.ts";
+import type { MachineSetup } from "./data-thread-protocol.ts";
+
+export interface MachineParts {
+  readonly core: PacketCore;
+  readonly paths: PathTable;
+  /** Addresses that the sockets are bound to. */
+  readonly local: { readonly v4: SocketAddress | undefined; readonly v6: SocketAddress | undefined };
+}
+
+/** Builds the machine that a data thread runs, with real randomness, cryptography and wall clock. */
+export function createMachine(
+  setup: MachineSetup,
+  { core, paths, local }: MachineParts,
+  now: Instant,
+): TunnelMachine<never, unknown> {
+  const crypto = noiseCrypto();
+  const random = systemRandom();
+  const { privateKey } = setup;
+  const common = { core, paths, crypto, random, unixTimeMs: unixTimeMs() };
+  if (setup.role === "static") {
+    const peers = setup.peers.map((peer) => ({ ...peer, allowedIps: peer.allowedIps.map(cidr) }));
+    return new StaticTunnel({ ...common, privateKey, local, peers }, now);
+  }
+  const identity = { privateKey, publicKey: crypto.publicKey(privateKey) };
+  const settings = setup.role === "client" ? CLIENT_SETTINGS : GATEWAY_SETTINGS;
+  const connectivity = new ConnectionNode({ ...common, identity, settings }, now);
+  if (setup.role === "client") return new ClientState({ core, connectivity }, now);
+  return new GatewayState({ core, connectivity, unixTimeMs: common.unixTimeMs }, now);
+}

@@ -1,0 +1,13 @@
+import type { UdpBackend } from "./data-thread-protocol.ts";
+
+/** What client and gateway have in common. */
+export interface TunnelDaemonOptions {
+  readonly portal: URL;
+  readonly token: string;
+  /** Stable id of the device (portal §2.2). */
+  readonly externalId: string;
+  readonly name: string;
+  readonly tunName: string;
+  readonly udpBackend: UdpBackend;
+  readonly udpPort: number;
+}
