@@ -79,8 +79,11 @@ function nodeTests(files: readonly string[], concurrency: number): Counts {
 }
 
 function asPect(): Counts {
-  const { status, stdout } = spawnSync(bin("asp"), ["--verbose", "--no-logo"], {
+  // asp starts whatever `node` is on the PATH.
+  const PATH = `${path.join(root, "node_modules/.bin")}:${process.env["PATH"] ?? ""}`;
+  const { status, stdout } = spawnSync(bin("asp"), ["--summary"], {
     cwd: root,
+    env: { ...process.env, PATH },
     stdio: ["ignore", "pipe", "inherit"],
     encoding: "utf8",
     maxBuffer: 1 << 28,

@@ -20,9 +20,10 @@ import {
   type RelayIngress,
 } from "../portal/relay-messages.ts";
 import type { Generation, PortalRole, Push } from "../portal/wire.ts";
-import type { Logger } from "./log.ts";
+import { logPortalNote, type PortalLog } from "./portal-log.ts";
 import { type ConnectTarget, PortalSocket } from "./portal-socket.ts";
 
+export type { PortalLog } from "./portal-log.ts";
 export type { ConnectTarget } from "./portal-socket.ts";
 
 /** What each role hears from the portal and says to it. */
@@ -31,9 +32,6 @@ export interface PortalMessages {
   readonly gateway: { readonly ingress: GatewayIngress; readonly egress: GatewayEgress };
   readonly relay: { readonly ingress: RelayIngress; readonly egress: RelayEgress };
 }
-
-/** The four levels of a pino-compatible logger that are used. */
-export type PortalLog = Pick<Logger, "debug" | "info" | "warn" | "error">;
 
 export interface PortalConnectionOptions<Role extends PortalRole> {
   readonly url: string;
@@ -192,10 +190,8 @@ export class PortalConnection<Role extends PortalRole> {
       case "fatal":
         this.#handlers.onFatal(event.error);
         return;
-      case "note": {
-        const severity = event.severity === "trace" ? "debug" : event.severity;
-        this.#options.log?.[severity](event.fields ?? {}, event.message);
-      }
+      case "note":
+        logPortalNote(this.#options.log, event);
     }
   }
 

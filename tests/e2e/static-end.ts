@@ -1,9 +1,10 @@
 // One end of a plain WireGuard tunnel, for tests against other implementations: the product's data thread with
 // fixed peers. Usage: static-end.ts <JSON of DataPlaneOptions with keys in base64>; prints `ready`, then one line
 // per completed handshake; ends on SIGTERM.
+
+import { parseSocketAddress } from "../../host/core/address.ts";
 import { DataPlane } from "../../host/daemon/data-plane.ts";
 import type { UdpBackend } from "../../host/daemon/data-thread-protocol.ts";
-import { parseSocketAddress } from "../../host/core/address.ts";
 
 export interface StaticEnd {
   readonly privateKey: string;

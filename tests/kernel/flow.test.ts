@@ -15,7 +15,7 @@ import {
 import { ARGUMENT_AT, loadNet, type Net, PACKET_AT } from "./net-kernels.ts";
 import { ICMP, TCP, UDP } from "./twins/checksum.ts";
 import { type FlowParts, flowTemplate } from "./twins/flow.ts";
-import { ipv4, ipv6, packet, randomPacket } from "./twins/packets.ts";
+import { ipv4, ipv6, type PacketParts, packet, randomPacket } from "./twins/packets.ts";
 import { withSeed } from "./twins/seeded.ts";
 import { VARIANTS } from "./variants.ts";
 
@@ -159,6 +159,28 @@ for (const variant of VARIANTS) {
         assert.ok(entry >= FLOWS_BASE && entry < FLOWS_BASE + FLOW_CAPACITY * FLOW_BYTES);
       }
     });
+  });
+
+  test(`${variant}: flows with consecutive ports or addresses spread over the sets`, () => {
+    const count = 30_000;
+    const low = (i: number) => Uint8Array.of(10, 0, i >> 8, i & 255);
+    const shapes: ((i: number) => PacketParts)[] = [
+      (i) => ({ ...V4, sourcePort: 1024 + i, destinationPort: 443 }),
+      (i) => ({ ...V4, sourcePort: 1024, destinationPort: 1024 + i }),
+      (i) => ({ ...V4, ...PORTS, destination: low(i) }),
+      (i) => ({ ...V4, ...PORTS, source: low(i).reverse() }),
+      (i) => ({ ...PORTS, protocol: TCP, source: ipv6(0xfd00, 1), destination: ipv6(0xfd01, i) }),
+      (i) => ({ ...PORTS, protocol: TCP, source: ipv6(0xfd00 + (i >> 8), i & 255), destination: ipv6(1, 1) }),
+    ];
+    for (const [index, shape] of shapes.entries()) {
+      const own = loadNet(variant);
+      const entries = new Set<number>();
+      for (let i = 0; i < count; i++) {
+        entries.add(add(own, packet(shape(i)), { scope: PEER, peer: PEER, now: i }));
+      }
+      // Of as many random keys, fewer than 1 % find their set of four full.
+      assert.ok(entries.size > count * 0.98, `shape ${index}: ${entries.size}`);
+    }
   });
 }
 

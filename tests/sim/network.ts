@@ -29,8 +29,8 @@ export interface NatOptions {
   readonly publicIp: IpAddress;
   /** Mappings without outbound traffic for so long vanish. */
   readonly lifetimeMs?: number;
-  /** Inside port → outside port that is open to anyone. */
-  readonly forwardedPorts?: readonly number[];
+  /** Inside socket that anyone reaches at the public address and the same port. */
+  readonly forwardsTo?: SocketAddress;
 }
 
 export interface HostOptions {
@@ -93,12 +93,14 @@ export class SimNat {
   }
 
   /** The inside destination of a datagram that arrives; undefined: filtered. */
-  inbound(
-    source: SocketAddress,
-    destination: SocketAddress,
-    now: Instant,
-  ): SocketAddress | "any" | undefined {
-    if (this.options.forwardedPorts?.includes(destination.port)) return "any";
+  inbound(source: SocketAddress, destination: SocketAddress, now: Instant): SocketAddress | undefined {
+    const forwarded = this.options.forwardsTo;
+    if (forwarded !== undefined && forwarded.port === destination.port) {
+      // Answers must leave from the forwarded port.
+      const flow = { inside: forwarded, outside: destination, peers: new Set<string>(), usedAt: now };
+      this.#mappings.set(this.#keyOf(forwarded, source), flow);
+      return forwarded;
+    }
     for (const mapping of this.#mappings.values()) {
       if (!sameSocketAddress(mapping.outside, destination) || this.#isExpired(mapping, now)) continue;
       if (this.options.kind === "full-cone") return mapping.inside;
@@ -198,7 +200,10 @@ export class SimNetwork {
     const end = this.now + limitMs;
     while (!condition()) {
       const { at } = this.#next();
-      if (at > end) return false;
+      if (at > end) {
+        this.now = end;
+        return false;
+      }
       this.run(Math.max(0, at - this.now));
     }
     return true;
@@ -262,11 +267,6 @@ export class SimNetwork {
     if (nat === undefined || nat.options.publicIp !== sent.to.ip) return undefined;
 
     const inside = nat.inbound(source, sent.to, this.now);
-    if (inside === undefined) return undefined;
-    const own = host.options.addresses.find(isIpv4);
-    if (inside !== "any") return host.owns(inside) ? inside : undefined;
-    return own === undefined || host.options.port !== sent.to.port
-      ? undefined
-      : { ip: own, port: sent.to.port };
+    return inside !== undefined && host.owns(inside) ? inside : undefined;
   }
 }

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { IPV4_TUNNEL, IPV6_TUNNEL, ip } from "../../../host/core/address.ts";
+import { FILTER_RULE_CAPACITY, PEER_CAPACITY } from "../../../assembly/abi.ts";
+import { hostOf, IPV4_TUNNEL, IPV6_TUNNEL, ip } from "../../../host/core/address.ts";
+import type { ClientId } from "../../../host/core/id.ts";
 import { encodeGoodbye } from "../../../host/core/packet/control-frame.ts";
 import { ACK, tcp, udp } from "../packet/packets.ts";
 import { GatewayBench, icmpOf, PROHIBITED_V4, START_UNIX_S } from "./bench.ts";
@@ -264,4 +266,46 @@ test("new TUN addresses of a client replace the old ones", () => {
   assert.equal(bench.fromClient(ALICE, udp({ from: moved.ipv4, to: SERVER }, 1, 53)).tun.length, 1);
   assert.deepEqual(bench.fromSite(udp({ from: SERVER, to: ALICE.ipv4 }, 53, 1)).drops, ["not-a-peer"]);
   assert.equal(bench.fromSite(udp({ from: SERVER, to: moved.ipv4 }, 53, 1)).to(ALICE).length, 1);
+});
+
+test("a resource whose filters do not fit stays closed, and the operator hears of it", () => {
+  const bench = GatewayBench.ready();
+  const rules = Array.from({ length: FILTER_RULE_CAPACITY + 1 }, (_, i) => rule("tcp", i & 0xffff));
+  bench.grant(ALICE, cidrResource(1, "10.0.0.0/8", rules));
+
+  const notes = bench.takeEvents().filter((event) => event.kind === "note");
+  assert.deepEqual(
+    notes.map(({ severity }) => severity),
+    ["warn"],
+  );
+  assert.deepEqual(
+    bench
+      .fromClient(ALICE, tcp(TO_SERVER, 1, 7))
+      .to(ALICE)
+      .map(icmpOf),
+    [PROHIBITED_V4],
+  );
+
+  bench.portal({ kind: "resource-updated", resource: cidrResource(1, "10.0.0.0/8", [rule("tcp", 7)]) });
+  assert.equal(bench.fromClient(ALICE, tcp(TO_SERVER, 1, 7)).tun.length, 1);
+});
+
+test("clients beyond the packet core's slots are not acknowledged, and slots of gone ones are used again", () => {
+  const bench = GatewayBench.ready();
+  bench.connectivity.connectsAtOnce = false;
+  const resource = cidrResource(1, "10.0.0.0/8");
+  const client = (i: number) => ({
+    id: `c11e0000-0000-4000-8000-${String(i).padStart(12, "0")}` as ClientId,
+    ipv4: hostOf(IPV4_TUNNEL, 100 + i),
+    ipv6: hostOf(IPV6_TUNNEL, 100 + i),
+  });
+  for (let i = 0; i < PEER_CAPACITY; i++) bench.grant(client(i), resource);
+  bench.takeEvents();
+
+  bench.grant(ALICE, resource);
+  assert.deepEqual(bench.takePortalMessages(), []);
+
+  bench.portal({ kind: "reject-access", client: client(7).id, resource: resource.id });
+  bench.grant(ALICE, resource, { ref: "second try" });
+  assert.deepEqual(bench.takePortalMessages()[0], { kind: "authorization-created", ref: "second try" });
 });

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { PeerId } from "../../../host/core/id.ts";
+import type { Random } from "../../../host/core/random.ts";
 import { CookieJar, mac1Key, verifyMac1 } from "../../../host/core/wg/cookie.ts";
 import { hash, mac, type StaticIdentity, sealCookie } from "../../../host/core/wg/crypto.ts";
 import { identifyInitiation } from "../../../host/core/wg/gate.ts";
@@ -21,8 +23,10 @@ import {
 import { WireGuardPeer } from "../../../host/core/wg/peer.ts";
 import { noiseCrypto } from "../../../host/io/crypto.ts";
 import { ModelCore } from "./model-core.ts";
+import type { DataPath } from "./pair.ts";
 import { scriptedRandom } from "./randoms.ts";
 import { fromHex, toHex, vectors } from "./vectors.ts";
+import { WasmDataPath } from "./wasm-core.ts";
 
 const crypto = noiseCrypto();
 const initiator: StaticIdentity = {
@@ -128,41 +132,59 @@ test("a cookie from the vector's reply gives the vector's mac2", () => {
   assert.equal(toHex(mac(fromHex(vectors.cookie), message.subarray(0, 132))), vectors.cookieMac2);
 });
 
-test("two peers with the vectors' randomness exchange the vectors' messages (connectivity 32)", () => {
-  // Upper 13 bits and peer ids as in the vectors' indexes; then jitter.
-  const left = peerOf(initiator, responder, 0x456, [vectors.initiatorEphemeralPrivate], [0x246 / 8192, 0]);
-  const right = peerOf(responder, initiator, 0x5ef, [vectors.responderEphemeralPrivate], [0x1579 / 8192]);
-  const now = 1.456789;
+for (const [name, newCore] of [
+  ["the model", () => new ModelCore()],
+  ["the packet core", () => new WasmDataPath()],
+] as const) {
+  test(`two peers over ${name} with the vectors' randomness send the vectors' messages (connectivity 32)`, () => {
+    // Peer ids and upper 13 bits as in the vectors' indexes; then jitter.
+    const ephemerals = [vectors.initiatorEphemeralPrivate, vectors.responderEphemeralPrivate].map(fromHex);
+    const left = peerOn(
+      newCore(),
+      0x456,
+      initiator,
+      responder,
+      scriptedRandom([ephemerals[0]!], [0x246 / 8192, 0]),
+    );
+    const right = peerOn(
+      newCore(),
+      0x5ef,
+      responder,
+      initiator,
+      scriptedRandom([ephemerals[1]!], [0x1579 / 8192]),
+    );
+    const now = 1.456789;
 
-  left.peer.startHandshake(now);
-  const initiation = left.peer.pollMessage()!;
-  assert.equal(toHex(initiation), vectors.initiation);
-  assert.equal(right.peer.handleMessage(initiation, now), "accepted");
-  const response = right.peer.pollMessage()!;
-  assert.equal(toHex(response), vectors.response);
-  assert.equal(left.peer.handleMessage(response, now), "accepted");
-  left.core.seal(0x456, fromHex(vectors.goodbyePacket), now);
+    left.peer.startHandshake(now);
+    const initiation = left.peer.pollMessage()!;
+    assert.equal(toHex(initiation), vectors.initiation);
+    assert.equal(right.peer.handleMessage(initiation, now), "accepted");
+    const response = right.peer.pollMessage()!;
+    assert.equal(toHex(response), vectors.response);
+    assert.equal(left.peer.handleMessage(response, now), "accepted");
+    left.core.seal(0x456, fromHex(vectors.goodbyePacket), now);
 
-  assert.deepEqual(
-    left.core.takeSealed().map((sealed) => toHex(sealed.datagram)),
-    [vectors.keepalive, vectors.goodbye],
-  );
-});
+    const sealed = left.core.takeSealed().map(({ datagram }) => datagram);
+    assert.deepEqual(sealed.map(toHex), [vectors.keepalive, vectors.goodbye]);
+    assert.equal(right.core.open(sealed[0]!, now)?.confirmed, vectors.responderIndex);
+    assert.equal(toHex(right.core.open(sealed[1]!, now)?.packet), vectors.goodbyePacket);
+  });
+}
 
-function peerOf(
+function peerOn(
+  core: DataPath,
+  slot: PeerId,
   own: StaticIdentity,
   remote: StaticIdentity,
-  slot: number,
-  bytes: string[],
-  uniforms: number[],
-): { peer: WireGuardPeer; core: ModelCore } {
-  const core = new ModelCore(slot);
-  core.setPath(core.addPeer(), 1);
+  random: Random,
+): { peer: WireGuardPeer; core: DataPath } {
+  while (core.addPeer() !== slot);
+  core.setPath(slot, 1);
   const options = {
     core,
     peer: slot,
     crypto,
-    random: scriptedRandom(bytes.map(fromHex), uniforms),
+    random,
     identity: own,
     remotePublicKey: remote.publicKey,
     presharedKey: fromHex(vectors.presharedKey),

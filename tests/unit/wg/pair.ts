@@ -244,12 +244,23 @@ export function newPair(options: PairOptions = {}): Pair {
   );
 }
 
+/** The same over cores of any kind. */
+export function newPairOn<Core extends DataPath>(newCore: () => Core, options: PairOptions = {}): Pair<Core> {
+  return new Pair(
+    nodeOn(newCore(), "left", "right", options.left ?? {}),
+    nodeOn(newCore(), "right", "left", options.right ?? {}),
+    options,
+  );
+}
+
 /** Handshaken at 0, left being the initiator. */
-export function establishedPair(options: PairOptions = {}): Pair {
-  const pair = newPair(options);
+export function established<Core extends DataPath>(pair: Pair<Core>): Pair<Core> {
   pair.startHandshake("left");
-  pair.runUntil(2 * (options.latencyMs ?? 0));
   return pair;
+}
+
+export function establishedPair(options: PairOptions = {}): Pair {
+  return established(newPair(options));
 }
 
 function kindOf(bytes: Uint8Array): SentKind {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MAX_KEYPAIRS } from "../../../host/core/wg/keypairs.ts";
 import { ModelCore } from "./model-core.ts";
-import { type DataPath, newPair, nodeOn, Pair, type Side } from "./pair.ts";
+import { type DataPath, newPair, newPairOn, type Pair, type Side } from "./pair.ts";
 import { seededRandom } from "./randoms.ts";
 import { WasmDataPath } from "./wasm-core.ts";
 
@@ -21,9 +21,7 @@ function converse<Core extends DataPath>(pair: Pair<Core>, endMs: number): Recor
 }
 
 function rotate(newCore: () => DataPath, latencyMs: number): void {
-  const pair = new Pair(nodeOn(newCore(), "left", "right", {}), nodeOn(newCore(), "right", "left", {}), {
-    latencyMs,
-  });
+  const pair = newPairOn(newCore, { latencyMs });
   pair.startHandshake("left");
   pair.runUntil(2_000);
   const sent = converse(pair, 600_000);

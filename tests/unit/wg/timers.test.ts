@@ -1,10 +1,23 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { ICELESS_TIMERS } from "../../../host/core/wg/timers.ts";
-import { at, establishedPair, type NodeOptions, newPair, type Pair, type Side } from "./pair.ts";
+import { ModelCore } from "./model-core.ts";
+import {
+  at,
+  type DataPath,
+  established,
+  establishedPair,
+  type NodeOptions,
+  newPair,
+  newPairOn,
+  type Pair,
+  type Side,
+} from "./pair.ts";
 import { steadyRandom } from "./randoms.ts";
+import { WasmDataPath } from "./wasm-core.ts";
 
-const DATA = Uint8Array.of(0x45, 1, 2, 3);
+/** An IPv4 header of an unassigned protocol. */
+const DATA = Uint8Array.of(0x45, 0, 0, 20, 0, 0, 0, 0, 64, 253, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2);
 
 /** Jitter 0 unless said otherwise. */
 function exact(seed: number, jitter = 0): NodeOptions {
@@ -123,22 +136,27 @@ const ROWS: readonly Row[] = [
   },
 ];
 
-describe("timers of an established connection (connectivity §10.6)", () => {
-  for (const row of ROWS) {
-    test(row.name, () => {
-      const pair = establishedPair({ left: exact(1), right: exact(2) });
-      const { mute } = row;
-      if (mute) pair.lose((sent) => sent.from === mute.from && sent.time >= mute.since);
-      play(pair, row);
+for (const [core, newCore] of [
+  ["the model", () => new ModelCore()],
+  ["the packet core", () => new WasmDataPath()],
+] as const) {
+  describe(`timers of a connection over ${core} (connectivity §10.6)`, () => {
+    for (const row of ROWS) {
+      test(row.name, () => {
+        const pair = established(newPairOn<DataPath>(newCore, { left: exact(1), right: exact(2) }));
+        const { mute } = row;
+        if (mute) pair.lose((sent) => sent.from === mute.from && sent.time >= mute.since);
+        play(pair, row);
 
-      for (const side of ["left", "right"] as const) {
-        const expected = row[side];
-        if (expected?.initiations) assert.deepEqual(pair.sent(side, "initiation"), expected.initiations);
-        if (expected?.keepalives) assert.deepEqual(pair.sent(side, "keepalive"), expected.keepalives);
-      }
-    });
-  }
-});
+        for (const side of ["left", "right"] as const) {
+          const expected = row[side];
+          if (expected?.initiations) assert.deepEqual(pair.sent(side, "initiation"), expected.initiations);
+          if (expected?.keepalives) assert.deepEqual(pair.sent(side, "keepalive"), expected.keepalives);
+        }
+      });
+    }
+  });
+}
 
 test("unanswered initiations are repeated every 5 s and given up after 20 s (connectivity 37)", () => {
   const pair = newPair({ left: exact(1), lose: () => true });
@@ -350,7 +368,7 @@ test("instants with fractions of a millisecond neither lose nor repeat a timer",
   assert.deepEqual(pair.sent("left", "initiation")[1], 120_001);
 });
 
-function play(pair: Pair, script: Pick<Row, "data" | "until">): void {
+function play<Core extends DataPath>(pair: Pair<Core>, script: Pick<Row, "data" | "until">): void {
   for (const [second, from] of script.data) {
     pair.runUntil(second * 1000);
     pair.send(from, DATA);
