@@ -19,6 +19,8 @@ interface LabFlags {
 
 export function labCommand(): Command {
   return new Command("lab")
+    // Options after the host of `exec` belong to the command that is run there.
+    .enablePositionalOptions()
     .description("show all of Culvert at work on this machine, in network namespaces")
     .option("--keep", "leave the lab up afterwards", false)
     .addOption(
@@ -35,8 +37,7 @@ export function labCommand(): Command {
         .passThroughOptions()
         .action(execOnHost),
     )
-    .addCommand(new Command("down").description("take down a lab that was left up").action(takeDown))
-    .enablePositionalOptions();
+    .addCommand(new Command("down").description("take down a lab that was left up").action(takeDown));
 }
 
 async function runLab(flags: LabFlags): Promise<void> {

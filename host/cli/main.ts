@@ -11,6 +11,7 @@ const USAGE_ERROR = 2;
 const program = new Command("culvert")
   .description("Access to private networks, one named resource at a time")
   .version("0.1.0")
+  .enablePositionalOptions()
   .showHelpAfterError("(culvert --help lists what there is)")
   .addCommand(clientCommand())
   .addCommand(gatewayCommand())

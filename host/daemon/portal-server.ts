@@ -94,6 +94,7 @@ class PortalServer implements RunningPortal {
   #tokenStamp: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isDraining = false;
+  #isClosed = false;
   #address = { host: "", port: 0 };
 
   constructor({ configFile, log }: PortalServerOptions) {
@@ -189,7 +190,7 @@ class PortalServer implements RunningPortal {
 
   async close(): Promise<void> {
     clearInterval(this.#tokenPoll);
-    clearTimeout(this.#timer);
+    this.#isClosed = true;
     this.#isDraining = true;
     this.#state.handleDrain();
     for (const connection of [...this.#sockets.keys()]) this.#closeSocket(connection, RESTART);
@@ -197,7 +198,6 @@ class PortalServer implements RunningPortal {
       this.#server.close(() => resolve());
       this.#server.closeIdleConnections();
     });
-    clearTimeout(this.#timer);
   }
 
   #applyConfiguration(configuration: Configuration): void {
@@ -321,7 +321,7 @@ class PortalServer implements RunningPortal {
   #arm(): void {
     clearTimeout(this.#timer);
     const deadline = this.#state.pollTimeout();
-    if (deadline === undefined) return;
+    if (deadline === undefined || this.#isClosed) return;
     this.#timer = setTimeout(
       () => {
         this.#state.handleUnixTime(unixTime(), now());

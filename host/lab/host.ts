@@ -124,6 +124,7 @@ export class LabHost {
 
   /** Takes the host down; resolves when its holder is gone. Programs still running on it lose their network. */
   async destroy(): Promise<void> {
+    this.#holder?.ref();
     const running = this.#holder?.exitCode === null && this.#holder.signalCode === null;
     const gone = running && this.#holder !== undefined ? once(this.#holder, "exit") : undefined;
     try {

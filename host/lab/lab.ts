@@ -191,7 +191,7 @@ export class Lab {
         program,
         [...first, "portal", "token", "create", "--config", this.#portalFile, ...args],
         {
-          stdio: ["ignore", "pipe", "inherit"],
+          stdio: ["ignore", "pipe", "ignore"],
         },
       );
       let token = "";
@@ -234,7 +234,7 @@ export class Lab {
 
 /** The line that says a daemon can be used. */
 const READY: Readonly<Record<DaemonName, (line: LogLine) => boolean>> = {
-  portal: (line) => line.message === "portal listening",
+  portal: (line) => line.message === "portal listens",
   relay: (line) => line.message === "portal connection" && line["state"] === "joined",
   gateway: (line) => line.message === "gateway ready",
   client: (line) => line.message === "tunnel ready",

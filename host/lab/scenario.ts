@@ -90,12 +90,12 @@ async function tryForbidden(lab: Lab): Promise<string> {
 
   const refusal = await waitForLine(
     lab.logFile("client"),
-    (line) => line.message === "packet refused by filter",
+    (line) => line.message.startsWith("packet refused"),
     {
       timeoutMs: 2000,
     },
   );
-  return `refused by the client before anything was sent: ${refusal.message}; curl says "${stderr.trim()}"`;
+  return `the client refused it: ${refusal.message}; curl says "${stderr.trim()}"`;
 }
 
 async function transfer(lab: Lab): Promise<string> {

@@ -64,10 +64,17 @@ function serveBytes(total: number, response: http.ServerResponse): void {
   more();
 }
 
-/** Answers each line with the address it arrived at, so that a client sees which server it really reached. */
+/**
+ * Answers each chunk with the address it arrived at, so that a client sees which server it really reached;
+ * closes the connection from this side on `quit`.
+ */
 function serveEcho(socket: net.Socket): void {
   socket.on("error", () => socket.destroy());
-  socket.on("data", (chunk) => socket.write(`${socket.localAddress} ${chunk.toString()}`));
+  socket.on("data", (chunk) => {
+    const text = chunk.toString();
+    if (text.startsWith("quit")) socket.end();
+    else socket.write(`${socket.localAddress} ${text}`);
+  });
 }
 
 async function serveDns(address: string, recordsFile: string): Promise<void> {

@@ -34,7 +34,7 @@ export interface Push {
 const frameSchema = z.object({
   topic: z.string().max(255),
   event: z.string().max(255),
-  payload: z.unknown(),
+  payload: z.unknown().optional(),
   ref: z.union([z.number(), z.string().max(64), z.null()]).default(null),
 });
 

@@ -50,8 +50,8 @@ export class Program {
     }
   }
 
-  write(text: string): void {
-    this.#child.stdin?.write(text);
+  writeLine(text: string): void {
+    this.#child.stdin?.write(`${text}\n`);
   }
 
   /** Ends it; resolves with its exit code, null if the signal ended it. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { MEMORY_BYTES } from "../../assembly/abi.ts";
 import { loadNet, PACKET_AT } from "./net-kernels.ts";
 import { checksumAt, ICMP, ICMPV6, swap16, TCP, UDP, wordSum } from "./twins/checksum.ts";
 import { ipv4, ipv6, packet, randomPacket } from "./twins/packets.ts";
@@ -53,6 +54,23 @@ for (const variant of VARIANTS) {
           const expected = wordSum(fill.subarray(0, length), swap16(initial));
           assert.equal(swap16(net.sum(at, length, initial)), expected, `length ${length}`);
         }
+      }
+    });
+  });
+
+  test(`${variant}: sums and full checksums read nothing behind the packet`, () => {
+    withSeed((random) => {
+      for (let length = 0; length <= 200; length++) {
+        const bytes = random.bytes(length);
+        const at = net.put(bytes, MEMORY_BYTES - length);
+        assert.equal(swap16(net.sum(at, length, 0)), wordSum(bytes));
+      }
+      for (let round = 0; round < 200; round++) {
+        const expected = randomPacket(random);
+        const { version, l4, protocol } = shape(expected);
+        const at = net.put(expected, MEMORY_BYTES - expected.length);
+        net.finishL4(at, version, at + l4, protocol, expected.length - l4);
+        assert.deepEqual(net.take(at, expected.length), expected);
       }
     });
   });

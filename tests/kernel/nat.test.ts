@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KIND_ECHO, KIND_TCP, KIND_UDP, NAT_CAPACITY } from "../../assembly/abi.ts";
+import {
+  KIND_ECHO,
+  KIND_TCP,
+  KIND_UDP,
+  NAT_BASE,
+  NAT_BYTES,
+  NAT_CAPACITY,
+  NAT_ENTRY_BYTES,
+  PEER_CAPACITY,
+} from "../../assembly/abi.ts";
+import * as layout from "../../assembly/nat/layout.ts";
 import { NatDriver } from "./nat-driver.ts";
 import { type NatKey, type SlowEntry, SlowNat } from "./twins/nat.ts";
 import { type Seeded, withSeed } from "./twins/seeded.ts";
@@ -272,6 +282,17 @@ for (const variant of VARIANTS) {
     });
   });
 }
+
+test("the parts of the NAT region follow each other and end inside it", () => {
+  const indexBytes = NAT_CAPACITY * 4;
+  assert.equal(layout.NAT_INSIDE_HEADS, NAT_BASE + NAT_CAPACITY * NAT_ENTRY_BYTES);
+  assert.equal(layout.NAT_OUTSIDE_HEADS, layout.NAT_INSIDE_HEADS + indexBytes);
+  assert.equal(layout.NAT_WHEEL_HEADS, layout.NAT_OUTSIDE_HEADS + indexBytes);
+  assert.equal(layout.NAT_OWNER_HEADS, layout.NAT_WHEEL_HEADS + 8192 * 4);
+  assert.equal(layout.NAT_HINTS, layout.NAT_OWNER_HEADS + PEER_CAPACITY * 4);
+  assert.ok(layout.NAT_HINTS + 256 * 32 <= NAT_BASE + NAT_BYTES);
+  assert.equal(layout.ENTRY_OWNER_PREV + 4, NAT_ENTRY_BYTES);
+});
 
 test("release: all entries alive exhaust the table, and expired ones make room first", () => {
   const nat = new NatDriver("release");

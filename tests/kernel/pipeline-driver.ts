@@ -1,4 +1,5 @@
 // Two packet cores with keys for each other, and what a data loop does around them.
+import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import * as abi from "../../assembly/abi.ts";
 import { type IpAddress, ipFromBytes } from "../../host/core/address.ts";
@@ -227,4 +228,23 @@ export function keyOf(packet: Uint8Array, from: FlowKey["from"]): FlowKey {
     sourcePort: parsed.sourcePort,
     destinationPort: parsed.destinationPort,
   };
+}
+
+/** Fails with the first packet and byte that differ: shorter to read than a comparison of arrays. */
+export function assertSamePackets(
+  actual: readonly Uint8Array[],
+  expected: readonly Uint8Array[],
+  message: string,
+): void {
+  for (let i = 0; i < Math.max(actual.length, expected.length); i++) {
+    const [a, b] = [actual[i], expected[i]];
+    if (a === undefined || b === undefined) {
+      assert.fail(`${actual.length} packets instead of ${expected.length}; ${message}`);
+    }
+    const at = b.findIndex((byte, k) => a[k] !== byte);
+    if (at >= 0 || a.length !== b.length) {
+      const hex = (bytes: Uint8Array) => Buffer.from(bytes.subarray(0, 100)).toString("hex");
+      assert.fail(`packet ${i} of ${b.length} bytes differs at ${at}:\n${hex(a)}\n${hex(b)}\n${message}`);
+    }
+  }
 }

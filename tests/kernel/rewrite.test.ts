@@ -4,7 +4,7 @@ import { KIND_ECHO, KIND_TCP, KIND_UDP, MAX_PACKET_BYTES } from "../../assembly/
 import { ARGUMENT_AT, loadNet, type Net, PACKET_AT } from "./net-kernels.ts";
 import { checksumAt, ICMP, ICMPV6, ipChecksumHolds, l4Sum, TCP, UDP } from "./twins/checksum.ts";
 import { flowTemplate, headers, type Rewrite, rewritten } from "./twins/flow.ts";
-import { ipv4, ipv6, packet, randomPacket } from "./twins/packets.ts";
+import { extension, ipv4, ipv6, packet, randomPacket } from "./twins/packets.ts";
 import { type Seeded, withSeed } from "./twins/seeded.ts";
 import { VARIANTS } from "./variants.ts";
 
@@ -101,6 +101,41 @@ for (const variant of VARIANTS) {
         assert.ok(ipChecksumHolds(after));
         net.finishL4(PACKET_AT, version, PACKET_AT + l4, protocol, before.length - l4);
         assert.equal(l4Sum(net.take(PACKET_AT, before.length), l4, protocol), 0xffff);
+      }
+    });
+  });
+
+  test(`${variant}: rewrites behind IPv6 extension headers`, () => {
+    withSeed((random) => {
+      for (const protocol of [TCP, UDP, ICMPV6]) {
+        const options = Uint8Array.of(...extension(44, 16), ...extension(protocol, 8));
+        const l4 = 40 + options.length;
+        const bytes = packet({
+          source: random.bytes(16),
+          destination: random.bytes(16),
+          protocol,
+          sourcePort: 4000,
+          options,
+          firstHeader: 60,
+          payload: random.bytes(33),
+        });
+        const address = random.bytes(16);
+        // The template wants the ports where a packet without extension headers has them.
+        const plain = Uint8Array.of(...bytes.subarray(0, 40), ...bytes.subarray(l4));
+        plain[6] = protocol;
+        const rewrite = { direction: "outgoing", address, port: 4001 } as const;
+        const flow = net.flowAdd(
+          net.put(flowTemplate(plain, { scope: 1, peer: 1, now: 1, rewrite }), ARGUMENT_AT),
+        );
+        net.put(bytes);
+        assert.equal(net.parse(PACKET_AT, bytes.length, MAX_PACKET_BYTES), 0);
+        assert.equal(net.parsedL4.value, l4);
+        assert.equal(net.flowFind(PACKET_AT, 1), flow);
+        net.applyRewrite(PACKET_AT, flow, PACKET_AT + l4, net.parsedKind.value, 6, 1);
+        const after = net.take(PACKET_AT, bytes.length);
+        assert.deepEqual(after.subarray(24, 40), address);
+        assert.deepEqual(after.subarray(40, l4), options);
+        assert.equal(l4Sum(after, l4, protocol), 0xffff);
       }
     });
   });

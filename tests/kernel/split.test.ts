@@ -3,7 +3,16 @@ import { test } from "node:test";
 import * as abi from "../../assembly/abi.ts";
 import type { WasmPacketCore } from "../../host/wasm/packet-core.ts";
 import { bigPacket, endpoints, superVirtio } from "./offload-traffic.ts";
-import { decapsulate, encapsulate, keyOf, type Link, link, NOW, newCore } from "./pipeline-driver.ts";
+import {
+  assertSamePackets,
+  decapsulate,
+  encapsulate,
+  keyOf,
+  type Link,
+  link,
+  NOW,
+  newCore,
+} from "./pipeline-driver.ts";
 import { ipChecksumHolds, l4Sum, TCP, UDP } from "./twins/checksum.ts";
 import { encodeFrame, type Frame, makePartial, PLAIN, splitSlowly, type Virtio } from "./twins/offload.ts";
 import { extension, ipv4, packet } from "./twins/packets.ts";
@@ -33,8 +42,7 @@ for (const variant of VARIANTS) {
 
       const received = sendThrough(left, right, [frame]);
 
-      if (expected[0]!.length > abi.MAX_PACKET_BYTES) assert.deepEqual(received, [], message);
-      else assert.deepEqual(received, expected, message);
+      assertSamePackets(received, expected[0]!.length > abi.MAX_PACKET_BYTES ? [] : expected, message);
     }
   });
 }
@@ -47,11 +55,9 @@ test("splits what has no flow into the slow path, as the slow twin does", () => 
     const gsoSize = 300 + random.below(700);
     const whole = bigPacket(random, ends, 1 + random.below(60000));
     const output = encapsulate(core, [{ virtio: superVirtio(ends, gsoSize, random), packet: whole }]);
-    assert.deepEqual(
-      output.slow.map(({ reason, packet }) => ({ reason, packet })),
-      splitSlowly(whole, gsoSize).map((packet) => ({ reason: abi.SLOW_TUN_PACKET, packet })),
-      message,
-    );
+    const packets = output.slow.map((slow) => slow.packet);
+    assertSamePackets(packets, splitSlowly(whole, gsoSize), message);
+    assert.ok(output.slow.every((slow) => slow.reason === abi.SLOW_TUN_PACKET));
     assert.equal(output.trains.length, 0);
   }
 });

@@ -143,7 +143,6 @@ export class Access {
       for (const network of networks) allowSource(gateway, network, resource.id);
       this.#released.push(...packets);
     }
-    this.#core.invalidateAll();
   }
 
   /** tunnel-core §7.4, for `offline`: nobody in the resource's sites can serve it. */
@@ -161,7 +160,6 @@ export class Access {
   revoke(resource: ResourceId, now: Instant): void {
     this.#pending.forget(resource);
     this.#unassign(resource, now);
-    this.#core.invalidateAll();
   }
 
   /** tunnel-core §§12.1, 12.2: the stub resolver answered a query for this name. */
@@ -304,6 +302,7 @@ export class Access {
     if (gateway === undefined) return;
 
     gateway.allowed.removeResource(resource);
+    this.#core.invalidatePeer(gateway.peer);
     this.#nat.clearResource(gateway.id, resource);
     if (gateway.allowed.isEmpty) this.close(gateway, now);
   }

@@ -32,6 +32,7 @@ const FIN = 1;
 const PSH = 8;
 const ACK = 16;
 const CWR = 128;
+const DESTINATION_OPTIONS = 60;
 
 export function encodeFrame(frame: Frame): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(10 + frame.packet.length);
@@ -130,7 +131,7 @@ export function coalesceSlowly(packets: readonly Uint8Array[]): Frame[] {
   for (const bytes of packets) {
     const flow = flowKey(bytes);
     const latest = runs.findLast((run) => run.flow === flow);
-    if (latest !== undefined && latest.isOpen && joins(latest.packets, bytes)) {
+    if (latest?.isOpen && joins(latest.packets, bytes)) {
       latest.packets.push(bytes);
       latest.isOpen = !endsRun(latest.packets[0]!, bytes);
     } else {
@@ -206,7 +207,7 @@ function merged(packets: readonly Uint8Array[]): Frame {
   return { virtio, packet: bytes };
 }
 
-/** Lengths and checksums that agree with the bytes. */
+/** Lengths and checksums that agree with the bytes; knows at most one IPv6 extension header. */
 function finish(bytes: Uint8Array): void {
   const view = new DataView(bytes.buffer);
   const isIpv4 = bytes[0]! >> 4 === 4;
@@ -218,15 +219,11 @@ function finish(bytes: Uint8Array): void {
   } else {
     view.setUint16(4, bytes.length - 40);
   }
-  const l4 = isIpv4 ? (bytes[0]! & 15) * 4 : transportOffset(bytes);
-  const protocol = isIpv4 ? bytes[9]! : bytes[6]!;
+  const hasExtension = !isIpv4 && bytes[6] === DESTINATION_OPTIONS;
+  const l4 = isIpv4 ? (bytes[0]! & 15) * 4 : hasExtension ? 40 + (bytes[41]! + 1) * 8 : 40;
+  const protocol = isIpv4 ? bytes[9]! : hasExtension ? bytes[40]! : bytes[6]!;
   if (protocol === UDP) view.setUint16(l4 + 4, bytes.length - l4);
-  writeL4Checksum(bytes, l4, protocol === 60 ? bytes[40]! : protocol);
-}
-
-/** Behind at most one destination options header. */
-function transportOffset(bytes: Uint8Array): number {
-  return bytes[6] === 60 ? 40 + (bytes[41]! + 1) * 8 : 40;
+  writeL4Checksum(bytes, l4, protocol);
 }
 
 function parsed(bytes: Uint8Array): Parsed {

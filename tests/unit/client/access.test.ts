@@ -129,11 +129,16 @@ test("other refusals keep what waited, and traffic asks again after 2 s (tunnel-
 });
 
 test("packets from elsewhere, to ourselves, or to a group are dropped without a request (tunnel-core 24.39)", () => {
-  const rig = new Rig().init([NETWORK, internetResource(2)]).command({ kind: "internet-resource", active: true });
+  const rig = new Rig()
+    .init([NETWORK, internetResource(2)])
+    .command({ kind: "internet-resource", active: true });
   rig.clear();
   const cases = [
     { packet: udp({ from: ip("192.168.1.2"), to: SERVER }, 1, 9), drop: "not-tunnel-source" },
-    { packet: udp({ from: ip("fd00:2021:1111::9"), to: ip("2001:db8::1") }, 1, 9), drop: "not-tunnel-source" },
+    {
+      packet: udp({ from: ip("fd00:2021:1111::9"), to: ip("2001:db8::1") }, 1, 9),
+      drop: "not-tunnel-source",
+    },
     { packet: udp({ from: CLIENT_V4, to: CLIENT_V4 }, 1, 9), drop: "packet-to-self" },
     { packet: udp({ from: CLIENT_V4, to: ip("224.0.0.251") }, 1, 9), drop: "multicast" },
     { packet: udp({ from: ip("fe80::1"), to: ip("ff02::2") }, 1, 9), drop: "multicast" },
@@ -161,7 +166,9 @@ test("a filter's refusal is answered PROHIBITED and asks for nothing (tunnel-cor
 });
 
 test("of overlapping networks the narrower one takes what its filter permits (tunnel-core 24.41)", () => {
-  const rig = new Rig().init([NETWORK, cidrResource(2, "10.20.0.0/16", { filters: [rule("tcp", 22)] })]).clear();
+  const rig = new Rig()
+    .init([NETWORK, cidrResource(2, "10.20.0.0/16", { filters: [rule("tcp", 22)] })])
+    .clear();
   const ends = { from: CLIENT_V4, to: ip("10.20.0.1") };
   rig.tun(tcp(ends, 5000, 80));
   rig.tun(tcp(ends, 5000, 22));
@@ -198,10 +205,7 @@ test("a refusal by a connected gateway asks again at most every 2 s, and access 
   assert.equal(rig.requests().length, 1);
   rig.portal(grant(1)).fromGateway(GATEWAY, refusal);
   assert.equal(rig.requests().length, 1);
-  assert.deepEqual(
-    rig.connectivity.calls.filter((call) => call.startsWith("upsert")).length,
-    2,
-  );
+  assert.deepEqual(rig.connectivity.calls.filter((call) => call.startsWith("upsert")).length, 2);
   rig.advance(2000).fromGateway(GATEWAY, refusal);
   assert.equal(rig.requests().length, 2);
   rig.tun(lost);
@@ -211,7 +215,11 @@ test("a refusal by a connected gateway asks again at most every 2 s, and access 
 test("other ICMP errors reach the device and ask for nothing (tunnel-core 7.5)", () => {
   const rig = connected();
   const lost = udp(toServer, 6000, 9);
-  for (const error of [{ type: 3, code: 1 }, { type: 3, code: 0 }, { type: 11, code: 0 }]) {
+  for (const error of [
+    { type: 3, code: 1 },
+    { type: 3, code: 0 },
+    { type: 11, code: 0 },
+  ]) {
     const packet = icmpError({ from: SERVER, to: CLIENT_V4 }, error, lost, 28);
     rig.clear().fromGateway(GATEWAY, packet);
     assert.deepEqual(rig.toTun, [packet]);
@@ -263,6 +271,46 @@ test("a packet of a known flow that finds no keypair is held until there is one"
 
   rig.giveKeypair(GATEWAY).advance(100);
   assert.deepEqual(rig.received(GATEWAY), [udp(toServer, 1, 9, "held")]);
+});
+
+test("new packets queue up behind those that wait for a keypair (tunnel-core 8.4)", () => {
+  const rig = connected();
+  const peer = rig.connectivity.peerOf(GATEWAY.id)!;
+  rig.tun(udp(toServer, 1, 9));
+  rig.received(GATEWAY);
+  rig.core.selectKeypair(peer, undefined);
+  rig.tun(udp(toServer, 1, 9, "first"));
+
+  rig.giveKeypair(GATEWAY);
+  rig.tun(udp(toServer, 2, 9, "second"));
+  assert.deepEqual(rig.received(GATEWAY), []);
+  rig.advance(10);
+  assert.deepEqual(rig.received(GATEWAY), [udp(toServer, 1, 9, "first"), udp(toServer, 2, 9, "second")]);
+});
+
+test("flows move with their resource although the old gateway stays for another one (tunnel-core 7.3)", () => {
+  const rig = connected();
+  rig.portal({ kind: "resource-created-or-updated", resource: cidrResource(2, "172.16.0.0/12") });
+  rig.tun(udp({ from: CLIENT_V4, to: ip("172.16.0.1") }, 1, 9));
+  rig.portal(grant(2));
+  const lost = udp(toServer, 6000, 9);
+  assert.equal(rig.tun(lost), "forward");
+  rig.received(GATEWAY);
+
+  rig.fromGateway(GATEWAY, icmpError({ from: SERVER, to: CLIENT_V4 }, { type: 3, code: 13 }, lost, 28));
+  rig.portal(grant(1, OTHER_GATEWAY)).establish(OTHER_GATEWAY);
+  rig.tun(lost);
+  assert.deepEqual(rig.received(OTHER_GATEWAY), [lost]);
+  assert.deepEqual(rig.received(GATEWAY), []);
+});
+
+test("a refusal of a packet that was not ours asks for nothing (tunnel-core 7.5)", () => {
+  const rig = connected();
+  const foreign = udp({ from: ip("100.64.0.9"), to: SERVER }, 6000, 9);
+  rig.fromGateway(GATEWAY, icmpError({ from: SERVER, to: CLIENT_V4 }, { type: 3, code: 13 }, foreign, 28));
+  const elsewhere = udp({ from: CLIENT_V4, to: ip("172.16.0.1") }, 6000, 9);
+  rig.fromGateway(GATEWAY, icmpError({ from: SERVER, to: CLIENT_V4 }, { type: 3, code: 13 }, elsewhere, 28));
+  assert.deepEqual(rig.requests(), []);
 });
 
 test("a later grant moves a resource to another gateway and closes the one left empty (tunnel-core 7.3)", () => {

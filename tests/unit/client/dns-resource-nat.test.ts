@@ -88,6 +88,37 @@ test("asking for a confirmed name again announces it once, and packets pass mean
   assert.deepEqual(rig.received(GATEWAY), [packet]);
 });
 
+test("a lost repetition is made up for by the next packet of a new flow after 2 s (tunnel-core 12.3)", () => {
+  const rig = confirmed();
+  rig.ask(NAME, "A");
+  rig.received(GATEWAY);
+  const packet = udp(toProxy, 77, 9);
+  rig.tun(packet);
+  assert.deepEqual(rig.received(GATEWAY), [packet]);
+
+  rig.advance(2000).tun(packet);
+  const sent = rig.received(GATEWAY);
+  assert.equal(sent.length, 2);
+  assert.equal(sent[0]?.[6], 0xff);
+  assert.deepEqual(sent[1], packet);
+});
+
+test("a flow to a name follows a more specific resource as soon as that claims the name (tunnel-core 15.3)", () => {
+  const rig = confirmed();
+  rig.portal({ kind: "resource-created-or-updated", resource: dnsResource(2, NAME) });
+  const packet = udp(toProxy, 77, 9);
+  assert.equal(rig.tun(packet), "forward");
+  assert.equal(rig.tun(packet), undefined);
+
+  rig.ask(NAME, "A");
+  rig.domainStatus(GATEWAY, STATUS);
+  assert.equal(rig.tun(packet), "consumed");
+  assert.deepEqual(
+    rig.requests().map((request) => request.resource),
+    [resourceId(2)],
+  );
+});
+
 test("asking for a failed name again announces it, and the next packet waits (tunnel-core 24.37)", () => {
   const rig = announced().domainStatus(GATEWAY, { ...STATUS, status: "Inactive" });
   rig.received(GATEWAY);
@@ -176,7 +207,6 @@ test("after a refused packet and a new grant the names are announced again (tunn
   const rig = confirmed();
   rig.tun(SYN);
   rig.received(GATEWAY);
-  rig.portal({ kind: "resource-deleted", resource: resourceId(9) });
   const quote = [...SYN.slice(0, 28)];
   const refusal = icmpProhibited(quote);
   rig.fromGateway(GATEWAY, refusal);
@@ -215,6 +245,21 @@ test("two resources that share a name are announced under their own ids, each to
 
 function icmpProhibited(quote: readonly number[]): Uint8Array {
   const body = [3, 13, 0, 0, 0, 0, 0, 0, ...quote];
-  const header = [0x45, 0, 0, 20 + body.length, 0, 0, 0, 0, 20, 1, 0, 0, ...[100, 96, 0, 1], ...[100, 64, 0, 1]];
+  const header = [
+    0x45,
+    0,
+    0,
+    20 + body.length,
+    0,
+    0,
+    0,
+    0,
+    20,
+    1,
+    0,
+    0,
+    ...[100, 96, 0, 1],
+    ...[100, 64, 0, 1],
+  ];
   return Uint8Array.from([...header, ...body]);
 }

@@ -24,7 +24,10 @@ test("a first query is answered from the sentinel and reported once with all eig
   assert.deepEqual(answer?.data, PROXIES_V4);
   assert.deepEqual(answer?.ttls, [1, 1, 1, 1]);
   const packet = rig.toTun[0]!;
-  assert.deepEqual([...packet.slice(12, 24)], [100, 100, 111, 1, 100, 64, 0, 1, 0, 53, 41_234 >> 8, 41_234 & 255]);
+  assert.deepEqual(
+    [...packet.slice(12, 24)],
+    [100, 100, 111, 1, 100, 64, 0, 1, 0, 53, 41_234 >> 8, 41_234 & 255],
+  );
   const claims = [{ resource: resourceId(1), pattern: NAME }];
   assert.deepEqual(
     rig.events.filter((event) => event.kind === "records"),
@@ -124,7 +127,10 @@ test("our own sentinels in the system's list are left out (tunnel-core 24.24)", 
 });
 
 test("an unmapped sentinel is never routed to the internet resource (tunnel-core 24.25)", () => {
-  const rig = new Rig().init([internetResource(1)]).command({ kind: "internet-resource", active: true }).clear();
+  const rig = new Rig()
+    .init([internetResource(1)])
+    .command({ kind: "internet-resource", active: true })
+    .clear();
   for (const to of [ip("100.100.111.200"), ip("100.100.111.0")]) {
     assert.deepEqual(rig.tun(tcp({ from: CLIENT_V4, to }, 5000, 443)), { drop: "unmapped-sentinel" });
   }

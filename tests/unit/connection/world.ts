@@ -20,8 +20,15 @@ export const GATEWAY_IP = "10.1.0.5";
 export const CLIENT_PUBLIC = "203.0.113.1";
 export const GATEWAY_PUBLIC = "203.0.113.2";
 export const PORT = 52625;
-/** A packet that a tunnel would carry. */
-export const PACKET = Uint8Array.from({ length: 60 }, (_, i) => (i === 0 ? 0x60 : i));
+/** A packet that a tunnel would carry: IPv6 and UDP between tunnel addresses. */
+export const PACKET = new Uint8Array(
+  Buffer.from(
+    "6000000000141140fd00202111110000000000000000000" +
+      "1fd002021111100000000000000000002" +
+      "c0000035001400000102030405060708090a0b0c",
+    "hex",
+  ),
+);
 
 const CLIENT_ICE: IceCredentials = vectors.connectivity.client;
 const GATEWAY_ICE: IceCredentials = vectors.connectivity.gateway;

@@ -13,9 +13,12 @@ import {
   dnsResource,
   GATEWAY_V4,
   GATEWAY_V6,
+  internetResource,
   PROXIES,
   PROXY,
+  resourceId,
   rule,
+  type TestClient,
 } from "./fixtures.ts";
 
 const SERVER = ip("10.1.2.3");
@@ -51,9 +54,11 @@ test("acknowledges a client before it sends candidates", () => {
 test("without relays it does not acknowledge but asks for some, and keeps no state", () => {
   const bench = GatewayBench.ready();
   bench.connectivity.hasRelays = false;
+  for (let i = 0; i <= PEER_CAPACITY; i++) {
+    bench.grant(numberedClient(i), cidrResource(1, "10.0.0.0/8"));
+    assert.deepEqual(bench.takePortalMessages(), [{ kind: "no-relays" }], `client ${i}`);
+  }
   bench.grant(ALICE, cidrResource(1, "10.0.0.0/8"));
-
-  assert.deepEqual(bench.takePortalMessages(), [{ kind: "no-relays" }]);
   assert.deepEqual(bench.fromSite(udp({ from: SERVER, to: ALICE.ipv4 }, 53, 1)).drops, ["not-a-peer"]);
 });
 
@@ -294,18 +299,73 @@ test("clients beyond the packet core's slots are not acknowledged, and slots of 
   const bench = GatewayBench.ready();
   bench.connectivity.connectsAtOnce = false;
   const resource = cidrResource(1, "10.0.0.0/8");
-  const client = (i: number) => ({
-    id: `c11e0000-0000-4000-8000-${String(i).padStart(12, "0")}` as ClientId,
-    ipv4: hostOf(IPV4_TUNNEL, 100 + i),
-    ipv6: hostOf(IPV6_TUNNEL, 100 + i),
-  });
-  for (let i = 0; i < PEER_CAPACITY; i++) bench.grant(client(i), resource);
+  for (let i = 0; i < PEER_CAPACITY; i++) bench.grant(numberedClient(i), resource);
   bench.takeEvents();
 
   bench.grant(ALICE, resource);
   assert.deepEqual(bench.takePortalMessages(), []);
 
-  bench.portal({ kind: "reject-access", client: client(7).id, resource: resource.id });
+  bench.portal({ kind: "reject-access", client: numberedClient(7).id, resource: resource.id });
   bench.grant(ALICE, resource, { ref: "second try" });
   assert.deepEqual(bench.takePortalMessages()[0], { kind: "authorization-created", ref: "second try" });
 });
+
+test("filters of revoked, replaced and departed grants make room for new ones", () => {
+  const bench = GatewayBench.ready();
+  const large = (kind: "tcp" | "udp", shift: number) =>
+    Array.from({ length: FILTER_RULE_CAPACITY / 2 - 10 }, (_, i) => rule(kind, (i + shift) & 0xffff));
+  bench.grant(BOB, cidrResource(1, "10.0.0.0/8", large("tcp", 0)));
+  bench.portal({ kind: "resource-updated", resource: cidrResource(1, "10.0.0.0/8", large("udp", 0)) });
+  bench.portal({ kind: "resource-updated", resource: cidrResource(1, "10.0.0.0/8", large("tcp", 1)) });
+  bench.fromClient(BOB, encodeGoodbye());
+  bench.grant(ALICE, cidrResource(1, "10.0.0.0/8", large("udp", 1)));
+  bench.grant(ALICE, cidrResource(2, "10.0.0.0/8", large("tcp", 2)));
+
+  assert.deepEqual(
+    bench.takeEvents().filter((event) => event.kind === "note"),
+    [],
+  );
+});
+
+test("without the internet resource the internet is prohibited again", () => {
+  const bench = GatewayBench.ready();
+  const packet = udp({ from: ALICE.ipv4, to: ip("1.1.1.1") }, 1, 53);
+  bench.grant(ALICE, internetResource(1));
+  bench.grant(ALICE, cidrResource(2, "10.0.0.0/8"));
+  assert.deepEqual(bench.fromClient(ALICE, packet).tun, [packet]);
+
+  bench.portal({ kind: "reject-access", client: ALICE.id, resource: resourceId(1) });
+
+  assert.deepEqual(bench.fromClient(ALICE, packet).to(ALICE).map(icmpOf), [PROHIBITED_V4]);
+  assert.equal(bench.fromClient(ALICE, udp(TO_SERVER, 1, 53)).tun.length, 1);
+});
+
+test("a client that is granted something before the tick that would evict it stays", () => {
+  const bench = GatewayBench.ready();
+  bench.grant(ALICE, cidrResource(1, "10.0.0.0/8"));
+  bench.init();
+  bench.grant(ALICE, cidrResource(2, "10.0.0.0/8"));
+
+  bench.advance(5000);
+
+  assert.equal(bench.nextTimeout(), undefined);
+  assert.equal(bench.fromClient(ALICE, udp(TO_SERVER, 1, 53)).tun.length, 1);
+});
+
+test("an address that went from one client to another stays with the new one", () => {
+  const bench = GatewayBench.ready();
+  const resource = cidrResource(1, "10.0.0.0/8");
+  bench.grant(ALICE, resource);
+  bench.grant({ ...BOB, ipv4: ALICE.ipv4 }, resource);
+  bench.portal({ kind: "reject-access", client: ALICE.id, resource: resource.id });
+
+  assert.equal(bench.fromSite(udp({ from: SERVER, to: ALICE.ipv4 }, 53, 1)).to(BOB).length, 1);
+});
+
+function numberedClient(number: number): TestClient {
+  return {
+    id: `c11e0000-0000-4000-8000-${String(number).padStart(12, "0")}` as ClientId,
+    ipv4: hostOf(IPV4_TUNNEL, 100 + number),
+    ipv6: hostOf(IPV6_TUNNEL, 100 + number),
+  };
+}

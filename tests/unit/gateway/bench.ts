@@ -29,7 +29,8 @@ export const UNREACHABLE_V6 = { type: 1, code: 3 };
 
 const START: Instant = 5_000_000;
 const KEY = new Uint8Array(32).fill(7);
-const MODULE = new Uint8Array(readFileSync(buildVariant("release", "assembly/index.ts")));
+/** The packet core as it is shipped. */
+export const MODULE = new Uint8Array(readFileSync(buildVariant("release", "assembly/index.ts")));
 /** Seals and opens for all clients of all benches. */
 const CLIENTS_CORE = loadPacketCore(MODULE);
 

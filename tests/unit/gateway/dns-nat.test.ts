@@ -301,6 +301,7 @@ test("a client that left is not answered", () => {
   bench.grant(ALICE, RESOURCE);
   const id = bench.announce(ALICE, RESOURCE.id, NAME, PROXIES_V4).resolve();
   bench.portal({ kind: "reject-access", client: ALICE.id, resource: RESOURCE.id });
+  assert.equal(bench.nextTimeout(), undefined, "nobody waits any longer");
   bench.grant(ALICE, RESOURCE);
 
   assert.deepEqual(bench.resolved(id, [FIRST]).statuses(ALICE), []);
@@ -337,18 +338,24 @@ test("a packet without identity cannot cross the NAT and is dropped in silence",
 });
 
 test("a reply that the NAT knows beats a CIDR flow with the same addresses and ports", () => {
-  const bench = GatewayBench.ready();
-  bench.grant(ALICE, RESOURCE);
-  bench.grant(ALICE, cidrResource(2, "10.0.0.0/8"));
-  bench.setUp(ALICE, RESOURCE, NAME, PROXIES_V4, [FIRST]);
-  const reply = udp({ from: FIRST, to: ALICE.ipv4 }, 53, 7);
-  bench.fromClient(ALICE, udp({ from: ALICE.ipv4, to: FIRST }, 7, 53));
-  assert.deepEqual(bench.fromSite(reply).to(ALICE), [reply]);
+  const toReal = { from: ALICE.ipv4, to: FIRST };
+  const fromReal = { from: FIRST, to: ALICE.ipv4 };
+  for (const [direct, translated, reply] of [
+    [udp(toReal, 7, 53), udp(TO_PROXY, 7, 53), udp(fromReal, 53, 7)],
+    [echo(toReal, 7), echo(TO_PROXY, 7), echo(fromReal, 7, "reply")],
+  ] as const) {
+    const bench = GatewayBench.ready();
+    bench.grant(ALICE, RESOURCE);
+    bench.grant(ALICE, cidrResource(2, "10.0.0.0/8"));
+    bench.setUp(ALICE, RESOURCE, NAME, PROXIES_V4, [FIRST]);
+    bench.fromClient(ALICE, direct);
+    assert.deepEqual(bench.fromSite(reply).to(ALICE), [reply]);
 
-  bench.fromClient(ALICE, udp(TO_PROXY, 7, 53));
+    bench.fromClient(ALICE, translated);
 
-  const [translated] = bench.fromSite(reply).to(ALICE);
-  assert.equal(translated && parseIpPacket(translated)?.source, PROXY);
+    const [received] = bench.fromSite(reply).to(ALICE);
+    assert.equal(received && parseIpPacket(received)?.source, PROXY);
+  }
 });
 
 test("TCP, UDP and echo cross the NAT and come back with right checksums", () => {

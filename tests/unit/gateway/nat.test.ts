@@ -5,7 +5,7 @@ import { parseIcmpError } from "../../../host/core/packet/icmp-error.ts";
 import { type IpPacket, parseIpPacket } from "../../../host/core/packet/ip-packet.ts";
 import { ACK, checksumsHold, echo, FIN, icmpError, RST, SYN, tcp, udp } from "../packet/packets.ts";
 import { GatewayBench } from "./bench.ts";
-import { ALICE, cidrResource, dnsResource, PROXIES_V4, PROXY, rule } from "./fixtures.ts";
+import { ALICE, cidrResource, dnsResource, PROXIES_V4, PROXY, resourceId, rule } from "./fixtures.ts";
 
 const NAME = "db.example.com";
 const REAL = ip("10.0.0.7");
@@ -143,6 +143,18 @@ test("replies keep a UDP entry alive", () => {
     bench.advance(100_000);
   }
   assert.equal(bench.core.natCount(), 1);
+});
+
+test("filters also judge replies, by the port they come from", () => {
+  const bench = readyWith(REAL, [rule("udp", 53)]);
+  send(bench, udp(TO_PROXY, 4000, 53));
+
+  assert.deepEqual(bench.fromSite(udp(FROM_REAL, 54, 4000)).drops, ["not-allowed"]);
+  assert.ok(receive(bench, udp(FROM_REAL, 53, 4000)));
+
+  bench.grant(ALICE, cidrResource(2, "192.0.2.0/24"));
+  bench.portal({ kind: "reject-access", client: ALICE.id, resource: resourceId(1) });
+  assert.deepEqual(bench.fromSite(udp(FROM_REAL, 53, 4000)).drops, ["not-allowed"], "revoked");
 });
 
 function readyWith(real: IpAddress, filters: Parameters<typeof dnsResource>[2] = []): GatewayBench {

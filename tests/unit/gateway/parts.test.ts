@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { hostOf, IPV4_RESOURCES, ip } from "../../../host/core/address.ts";
+import { ClientOnGateway } from "../../../host/core/gateway/client-on-gateway.ts";
 import { isInternetAddress } from "../../../host/core/gateway/internet.ts";
 import { MAX_TRANSLATIONS, Translations } from "../../../host/core/gateway/translations.ts";
 import { WallClock } from "../../../host/core/gateway/wall-clock.ts";
-import { PROXIES, PROXIES_V4, PROXIES_V6, resourceId } from "./fixtures.ts";
+import { FilterPool } from "../../../host/core/policy/filter.ts";
+import { loadPacketCore } from "../../../host/wasm/loader.ts";
+import { MODULE } from "./bench.ts";
+import { ALICE, dnsResource, PROXIES, PROXIES_V4, PROXIES_V6, resourceId, rule } from "./fixtures.ts";
 
 const RESOURCE = resourceId(1);
 
@@ -89,4 +93,19 @@ test("unix times become instants by the reading at the start", () => {
   assert.equal(clock.instantOf(1_700_000_001), 1500);
   assert.equal(clock.instantOf(1_700_000_000), 1000, "over before the start");
   assert.equal(clock.instantOf(1_700_086_400), 1000 + 86_399_500);
+});
+
+test("a forgotten proxy does not keep the filters of its former name", () => {
+  const core = loadPacketCore(MODULE);
+  const client = new ClientOnGateway(ALICE.id, 0, ALICE, new FilterPool(core), core);
+  client.grant(dnsResource(1, "**.old.com"), undefined);
+  client.grant(dnsResource(2, "new.com", [rule("tcp", 443)]), undefined);
+  const proxy = (i: number) => hostOf(IPV4_RESOURCES, i);
+  for (let i = 0; i <= MAX_TRANSLATIONS; i++) client.translate(RESOURCE, `n${i}.old.com`, [proxy(i)], []);
+  assert.equal(client.translations.get(proxy(0)), undefined);
+
+  client.translate(resourceId(2), "new.com", [proxy(0)], []);
+
+  assert.equal(client.classify(proxy(0), { kind: "tcp", port: 443 }), "allowed");
+  assert.equal(client.classify(proxy(0), { kind: "tcp", port: 22 }), "not-allowed");
 });
