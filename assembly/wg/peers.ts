@@ -18,6 +18,7 @@ import {
   PEER_LIVE,
   PEER_PATH,
   PEER_SEND_KEYPAIR,
+  PEER_TOUCHED,
   PEERS_BASE,
 } from "../abi";
 import { aeadInit } from "../crypto/aead";
@@ -42,8 +43,11 @@ export function peerAdd(): i32 {
     const at = peerAt(peer);
     if (load<u32>(at, PEER_LIVE) !== 0) continue;
     const epoch = load<u32>(at, PEER_EPOCH) + 1;
+    // Its former owner may still be on the list of touched peers, and no peer is on it twice.
+    const touched = load<u32>(at, PEER_TOUCHED);
     memory.fill(at, 0, PEER_BYTES);
     store<u32>(at, epoch, PEER_EPOCH);
+    store<u32>(at, touched, PEER_TOUCHED);
     store<u32>(at, 1, PEER_LIVE);
     nextPeer = (peer + 1) % PEER_CAPACITY;
     return peer;

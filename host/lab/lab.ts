@@ -106,7 +106,9 @@ export class Lab {
   /** Starts all daemons in an order that works. */
   async startAll(): Promise<void> {
     await this.start("portal");
-    await Promise.all([this.start("relay"), this.start("gateway"), this.start("client")]);
+    // First the relay: peers that join later learn of it at once, those that wait for one hear a second later.
+    await this.start("relay");
+    await Promise.all([this.start("gateway"), this.start("client")]);
   }
 
   /** Sends a signal and waits for the end; resolves with the exit code, undefined if it was not running. */

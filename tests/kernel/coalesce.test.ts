@@ -201,7 +201,7 @@ test("without coalescing every packet is a frame of its own", () => {
 test("with more flows than lanes, and more bytes than the region holds, flows keep their order and content", () => {
   const random = new Seeded(SEED);
   const conversations = Array.from({ length: 60 }, () => {
-    return new Conversation(endpoints(random, true, TCP), random, 1100);
+    return new Conversation(endpoints(random, true, TCP), random, 900);
   });
   const packets = Array.from({ length: 1500 }, () => random.pick(conversations).next(random, 0.02));
   const frames = receive(packets, random);

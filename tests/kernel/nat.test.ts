@@ -329,6 +329,20 @@ test("release: at least 65,536 expired keys are remembered, and the number is bo
   assert.equal(nat.incoming({ ...udp(299_999 & 0xffff, REAL_1), owner: 299_999 >> 16 }, 0), "expired");
 });
 
+test("release: an expired key that late packets still use outlives one that none uses", () => {
+  const nat = new NatDriver("release");
+  for (const value of [1, 2]) outgoing(nat, { ...udp(value, PROXY_1), owner: 100 }, REAL_1, 0);
+  nat.tick(60 * SECOND);
+  for (let i = 0; i < 300_000; i++) {
+    const now = 60 * SECOND + i;
+    outgoing(nat, { ...udp(i & 0xffff, PROXY_1), owner: i >> 16 }, REAL_1, now);
+    if (i % 1000 !== 0) continue;
+    nat.tick(now);
+    assert.equal(nat.incoming({ ...udp(1, REAL_1), owner: 100 }, now), "expired");
+  }
+  assert.equal(nat.incoming({ ...udp(2, REAL_1), owner: 100 }, 400_000), "none");
+});
+
 function compareWithTwin(nat: NatDriver, random: Seeded): void {
   const twin = new SlowNat();
   const ids = new Map<SlowEntry, number>();

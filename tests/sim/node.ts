@@ -37,7 +37,7 @@ const TYPE_DATA = 4;
 
 /** A ConnectionNode with the loop around it: sorts datagrams as the packet core does, drains, logs. */
 export class SimNode implements Endpoint {
-  readonly identity: StaticIdentity;
+  identity: StaticIdentity;
   readonly core: DataPath;
   readonly connectivity: ConnectionNode;
   readonly paths = new PathTable();
@@ -87,6 +87,13 @@ export class SimNode implements Endpoint {
     this.connectivity.handleTimeout(now);
     this.drain(now);
     return isSealed;
+  }
+
+  /** A network change: new key, everything forgotten. */
+  rekey(privateKey: Uint8Array, now: Instant): void {
+    this.identity = { privateKey, publicKey: crypto.publicKey(privateKey) };
+    this.connectivity.reset(privateKey, now);
+    this.drain(now);
   }
 
   handleTimeout(now: Instant): void {

@@ -12,10 +12,11 @@ import type { Instant } from "../time.ts";
 import { DnsResourceNat } from "./dns-resource-nat.ts";
 import { allowSource, type GatewayPeer, GatewayTable } from "./gateways.ts";
 import type { Outbox } from "./outbox.ts";
-import { PendingAccesses } from "./pending.ts";
+import { PendingAccesses, type Trigger } from "./pending.ts";
 import type { Route } from "./routing.ts";
 import type { SiteStatuses } from "./site-status.ts";
 import { DEFAULT_ROUTES } from "./tun-config.ts";
+import type { AskedQuery } from "./tunnel-queries.ts";
 
 const KEEPALIVE = new Uint8Array(0);
 
@@ -23,6 +24,11 @@ export type Grant = Extract<ClientIngress, { kind: "authorization-created" }>;
 
 /** `flow`: install a flow and let the loop run the packet again. `packet`: seal this packet alone. */
 export type SendMode = "flow" | "packet";
+
+export interface ReleasedQuery {
+  readonly gateway: GatewayPeer;
+  readonly asked: AskedQuery;
+}
 
 export interface AccessParts {
   readonly core: PacketCore;
@@ -36,7 +42,8 @@ export interface AccessParts {
  * Who may be reached through whom: requests, grants, the gateways behind them, and the packets that
  * wait for any of this (tunnel-core §§6.3, 6.5, 7, 8.4, 12).
  *
- * After every call drain `takeReleased`: packets that may go now, to be decided about from the start.
+ * After every call drain `takeReleased`, packets that may go now and are to be decided about from the
+ * start, and `takeReleasedQueries`.
  */
 export class Access {
   readonly #core: PacketCore;
@@ -51,6 +58,7 @@ export class Access {
   /** Gateways that packets wait for. */
   readonly #waiting = new Set<GatewayId>();
   #released: Uint8Array[] = [];
+  #releasedQueries: ReleasedQuery[] = [];
 
   constructor({ core, connectivity, stub, statuses, outbox }: AccessParts) {
     this.#core = core;
@@ -70,9 +78,9 @@ export class Access {
     return id === undefined ? undefined : this.#gateways.get(id);
   }
 
-  /** Holds a packet for a resource without authorization, and asks the portal if it is time to. */
-  request(resource: ResourceId, packet: Uint8Array, now: Instant): void {
-    if (this.#pending.push(resource, packet, now)) this.#ask(resource);
+  /** Holds what needs a resource without authorization, and asks the portal if it is time to. */
+  request(resource: ResourceId, trigger: Trigger, now: Instant): void {
+    if (this.#pending.push(resource, trigger, now)) this.#ask(resource);
   }
 
   /** A gateway refused what we believe is granted: asks again, at a limited rate (tunnel-core §7.5). */
@@ -133,7 +141,7 @@ export class Access {
     this.#authorized.set(resource.id, gateway.id);
     this.#outbox.note("debug", "access granted", fields);
 
-    const packets = this.#pending.take(resource.id);
+    const { packets, queries } = this.#pending.take(resource.id);
     if (resource.kind === "dns") {
       // A gateway that lost our access also lost the names (tunnel-core §23 Q20).
       if (wasAuthorized) this.#refreshAll(gateway, resource.id);
@@ -143,6 +151,7 @@ export class Access {
       for (const network of networks) allowSource(gateway, network, resource.id);
       this.#released.push(...packets);
     }
+    this.#releaseQueries(gateway, resource.id, queries);
   }
 
   /** tunnel-core §7.4, for `offline`: nobody in the resource's sites can serve it. */
@@ -233,6 +242,22 @@ export class Access {
     const released = this.#released;
     this.#released = [];
     return released;
+  }
+
+  /** Queries whose site can answer now, each with the gateway to ask. */
+  takeReleasedQueries(): ReleasedQuery[] {
+    const released = this.#releasedQueries;
+    this.#releasedQueries = [];
+    return released;
+  }
+
+  /** The gateway's own addresses count as used by the resource, or the connection would be closed as unused. */
+  #releaseQueries(gateway: GatewayPeer, resource: ResourceId, queries: readonly AskedQuery[]): void {
+    if (queries.length === 0) return;
+    for (const ip of [gateway.ipv4, gateway.ipv6]) {
+      allowSource(gateway, { ip, prefix: addressBits(ip) }, resource);
+    }
+    this.#releasedQueries.push(...queries.map((asked) => ({ gateway, asked })));
   }
 
   #ask(resource: ResourceId): void {

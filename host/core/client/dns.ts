@@ -1,23 +1,20 @@
 import type { IpAddress, SocketAddress } from "../address.ts";
 import { DnsCache } from "../dns/cache.ts";
-import {
-  type DnsQuery,
-  decodeAnswer,
-  decodeQuery,
-  emptyResponse,
-  fitUdp,
-  RCODE_SERVFAIL,
-} from "../dns/message.ts";
+import { decodeAnswer, decodeQuery, emptyResponse, fitUdp, RCODE_SERVFAIL } from "../dns/message.ts";
 import { type SentinelMapping, Sentinels } from "../dns/sentinels.ts";
 import type { Assignment, StubResolver } from "../dns/stub-resolver.ts";
-import { type Disposition, drop } from "../drop.ts";
-import type { IpPacket } from "../packet/ip-packet.ts";
+import type { DropReason } from "../drop.ts";
+import type { ResourceId } from "../id.ts";
+import { icmpErrorOf } from "../packet/icmp-error.ts";
+import { type IpPacket, parseIpPacket } from "../packet/ip-packet.ts";
 import { udpPacket } from "../packet/udp.ts";
 import type { PacketCore } from "../packet-core.ts";
-import type { Instant } from "../time.ts";
+import type { Random } from "../random.ts";
+import type { Deadline, Instant } from "../time.ts";
 import type { HostDnsResult } from "./events.ts";
 import type { Outbox } from "./outbox.ts";
 import type { ClientRoutes } from "./routing.ts";
+import { type AskedQuery, TunnelQueries } from "./tunnel-queries.ts";
 
 const DNS_PORT = 53;
 /** Queries at the host at one time; further ones are dropped (tunnel-core §2.5). */
@@ -30,19 +27,21 @@ export interface ClientDnsParts {
   readonly routes: ClientRoutes;
   readonly stub: StubResolver;
   readonly outbox: Outbox;
+  readonly random: Random;
 }
 
-/** What a packet to a sentinel led to. */
-export interface DnsOutcome {
-  readonly disposition: Disposition;
-  /** Set if the stub resolver answered: its name's mapping is to be refreshed (tunnel-core §12.1). */
-  readonly answered?: { readonly name: string; readonly assigned: readonly Assignment[] };
-}
+/** What became of a packet to a sentinel. */
+export type DnsOutcome =
+  | { readonly kind: "done" }
+  | { readonly kind: "dropped"; readonly reason: DropReason }
+  /** The stub resolver answered: the name's mapping is to be refreshed (tunnel-core §12.1). */
+  | { readonly kind: "answered"; readonly name: string; readonly assigned: readonly Assignment[] }
+  /** Only the resource's site knows. */
+  | { readonly kind: "ask-site"; readonly resource: ResourceId; readonly asked: AskedQuery }
+  /** The upstream is reached through the tunnel. */
+  | { readonly kind: "ask-in-tunnel"; readonly server: SocketAddress; readonly asked: AskedQuery };
 
-interface HostQuery {
-  readonly query: DnsQuery;
-  readonly sentinel: SocketAddress;
-  readonly asker: SocketAddress;
+interface HostQuery extends AskedQuery {
   readonly sentAt: Instant;
 }
 
@@ -55,15 +54,17 @@ export class ClientDns {
   readonly #sentinels = new Sentinels();
   readonly #cache = new DnsCache();
   readonly #hostQueries = new Map<number, HostQuery>();
+  readonly #tunnelQueries: TunnelQueries;
   #nextQueryId = 1;
   #portalServers: readonly IpAddress[] = [];
   #systemServers: readonly IpAddress[] = [];
 
-  constructor({ core, routes, stub, outbox }: ClientDnsParts) {
+  constructor({ core, routes, stub, outbox, random }: ClientDnsParts) {
     this.#core = core;
     this.#routes = routes;
     this.#stub = stub;
     this.#outbox = outbox;
+    this.#tunnelQueries = new TunnelQueries(random);
   }
 
   setPortalServers(servers: readonly IpAddress[]): void {
@@ -90,82 +91,118 @@ export class ClientDns {
     this.#hostQueries.clear();
   }
 
-  /** One packet to an address of the sentinel ranges. Never goes further (tunnel-core §11.3). */
+  /** One packet to an address of the sentinel ranges. It goes no further itself (tunnel-core §11.3). */
   handlePacket(packet: IpPacket, now: Instant): DnsOutcome {
     const upstream = this.#sentinels.upstreamOf(packet.destination);
-    if (upstream === undefined) return { disposition: drop("unmapped-sentinel") };
+    if (upstream === undefined) return { kind: "dropped", reason: "unmapped-sentinel" };
     if (packet.kind !== "udp" || packet.destinationPort !== DNS_PORT) {
-      return { disposition: drop("unsupported-protocol") };
+      return { kind: "dropped", reason: "unsupported-protocol" };
     }
     const query = decodeQuery(packet.bytes.subarray(packet.payloadOffset));
-    if (query === undefined) return { disposition: drop("bad-dns-message") };
+    if (query === undefined) return { kind: "dropped", reason: "bad-dns-message" };
 
-    const sockets = {
-      sentinel: { ip: packet.destination, port: packet.destinationPort },
-      asker: { ip: packet.source, port: packet.sourcePort },
-    };
-    return this.#resolve(query, upstream, sockets, now);
+    const sentinel = { ip: packet.destination, port: packet.destinationPort };
+    const asker = { ip: packet.source, port: packet.sourcePort };
+    return this.#resolve({ query, sentinel, asker }, upstream, now);
   }
 
   handleHostResult(id: number, result: HostDnsResult, now: Instant): void {
-    const pending = this.#hostQueries.get(id);
-    if (pending === undefined) return;
+    const asked = this.#hostQueries.get(id);
+    if (asked === undefined) return;
     this.#hostQueries.delete(id);
     // The application asks again by itself; SERVFAIL would make it give up (tunnel-core §11.6).
     if (result.kind === "timeout") return;
-
-    const { query } = pending;
-    const answer = result.kind === "answer" ? decodeAnswer(result.message, query) : undefined;
-    if (answer !== undefined) this.#cache.insert(query, answer, now);
-    this.#answer(answer?.bytes ?? emptyResponse(query, RCODE_SERVFAIL), pending);
+    if (result.kind === "answer") this.#relay(asked, result.message, now);
+    else this.fail(asked);
   }
 
-  #resolve(query: DnsQuery, upstream: SocketAddress, sockets: Sockets, now: Instant): DnsOutcome {
-    const cached = this.#cache.lookup(query, now);
-    if (cached !== undefined) return this.#answer(cached, sockets);
+  /** Makes the packet that asks `server` from our address of its family; undefined: answered SERVFAIL. */
+  askInTunnel(
+    asked: AskedQuery,
+    server: SocketAddress,
+    source: IpAddress,
+    now: Instant,
+  ): IpPacket | undefined {
+    const bytes = this.#tunnelQueries.open(asked, server, source, now);
+    const packet = bytes === undefined ? undefined : parseIpPacket(bytes);
+    if (packet === undefined) this.fail(asked);
+    return packet;
+  }
 
-    const verdict = this.#stub.resolve(query);
+  /** A packet of `askInTunnel` cannot be sent. */
+  failInTunnel(asked: AskedQuery, packet: IpPacket): void {
+    this.#tunnelQueries.abandon(packet);
+    this.fail(asked);
+  }
+
+  /** A packet from a gateway; `consumed` if it belongs to a query of ours and must not reach the device. */
+  handleInbound(packet: IpPacket, now: Instant): "consumed" | "not-ours" {
+    const error = icmpErrorOf(packet);
+    const claim =
+      typeof error === "object" ? this.#tunnelQueries.claimError(error) : this.#tunnelQueries.claim(packet);
+    if (claim === undefined) return "not-ours";
+    if (claim.kind === "answer") this.#relay(claim.asked, claim.message, now);
+    if (claim.kind === "failed") this.fail(claim.asked);
+    return "consumed";
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const asked of this.#tunnelQueries.handleTimeout(now)) this.fail(asked);
+  }
+
+  pollTimeout(): Deadline | undefined {
+    return this.#tunnelQueries.pollTimeout();
+  }
+
+  fail(asked: AskedQuery): void {
+    this.#answer(asked, emptyResponse(asked.query, RCODE_SERVFAIL));
+  }
+
+  #resolve(asked: AskedQuery, upstream: SocketAddress, now: Instant): DnsOutcome {
+    const cached = this.#cache.lookup(asked.query, now);
+    if (cached !== undefined) {
+      this.#answer(asked, cached);
+      return { kind: "done" };
+    }
+    const verdict = this.#stub.resolve(asked.query);
     switch (verdict.kind) {
-      case "answer": {
-        const outcome = this.#answer(verdict.response, sockets);
-        return { ...outcome, answered: { name: query.name ?? "", assigned: verdict.assigned } };
-      }
+      case "answer":
+        this.#answer(asked, verdict.response);
+        return { kind: "answered", name: asked.query.name ?? "", assigned: verdict.assigned };
       case "resolve-in-site":
-        this.#outbox.note("debug", "query for a record that only the site knows is not supported", {
-          resource: verdict.resource,
-          type: query.type,
-        });
-        return this.#answer(emptyResponse(query, RCODE_SERVFAIL), sockets);
+        return { kind: "ask-site", resource: verdict.resource, asked };
       case "recurse":
-        return this.#recurse(query, upstream, sockets, now);
+        if (this.#sentinels.arePortals && this.#routes.coversServer(upstream.ip)) {
+          return { kind: "ask-in-tunnel", server: upstream, asked };
+        }
+        return this.#askHost(asked, upstream, now);
     }
   }
 
-  #recurse(query: DnsQuery, upstream: SocketAddress, sockets: Sockets, now: Instant): DnsOutcome {
-    if (this.#sentinels.arePortals && this.#routes.coversServer(upstream.ip)) {
-      // Asking on the host would show the name to the local network (tunnel-core §23 Q8).
-      this.#outbox.note("debug", "query to a server inside the tunnel is not supported");
-      return this.#answer(emptyResponse(query, RCODE_SERVFAIL), sockets);
-    }
+  #askHost(asked: AskedQuery, server: SocketAddress, now: Instant): DnsOutcome {
     if (this.#hostQueries.size >= HOST_QUERIES) this.#forgetHostQueries(now);
-    if (this.#hostQueries.size >= HOST_QUERIES) return { disposition: drop("buffer-full") };
+    if (this.#hostQueries.size >= HOST_QUERIES) return { kind: "dropped", reason: "buffer-full" };
 
     const id = this.#nextQueryId++;
-    this.#hostQueries.set(id, { query, ...sockets, sentAt: now });
-    this.#outbox.push({
-      kind: "host-dns-query",
-      id,
-      server: upstream,
-      transport: "udp",
-      message: query.bytes,
-    });
-    return { disposition: "consumed" };
+    this.#hostQueries.set(id, { ...asked, sentAt: now });
+    this.#outbox.push({ kind: "host-dns-query", id, server, transport: "udp", message: asked.query.bytes });
+    return { kind: "done" };
   }
 
-  #answer(response: Uint8Array, { sentinel, asker }: Sockets): DnsOutcome {
+  /** Passes on what an upstream said, if it answers the question. */
+  #relay(asked: AskedQuery, message: Uint8Array, now: Instant): void {
+    const answer = decodeAnswer(message, asked.query);
+    if (answer === undefined) {
+      this.fail(asked);
+      return;
+    }
+    this.#cache.insert(asked.query, answer, now);
+    this.#answer(asked, answer.bytes);
+  }
+
+  #answer({ sentinel, asker }: AskedQuery, response: Uint8Array): void {
     const packet = udpPacket({ source: sentinel, destination: asker, payload: fitUdp(response) });
     if (packet !== undefined) this.#core.writeTun(packet);
-    return { disposition: "consumed" };
   }
 
   #forgetHostQueries(now: Instant): void {
@@ -178,9 +215,4 @@ export class ClientDns {
     const changed = this.#sentinels.update({ portal: this.#portalServers, system: this.#systemServers });
     if (changed) this.#cache.flush();
   }
-}
-
-interface Sockets {
-  readonly sentinel: SocketAddress;
-  readonly asker: SocketAddress;
 }

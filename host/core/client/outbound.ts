@@ -1,4 +1,5 @@
-import { type IpAddress, isIpv4, isMulticast, isSentinel } from "../address.ts";
+import { type IpAddress, isIpv4, isMulticast, isSentinel, type SocketAddress } from "../address.ts";
+import type { Assignment } from "../dns/stub-resolver.ts";
 import { type Disposition, drop } from "../drop.ts";
 import type { ResourceId } from "../id.ts";
 import type { ClientInterface } from "../messages.ts";
@@ -8,10 +9,15 @@ import type { PacketCore } from "../packet-core.ts";
 import type { Instant } from "../time.ts";
 import type { Access, SendMode } from "./access.ts";
 import type { ClientDns } from "./dns.ts";
+import type { GatewayPeer } from "./gateways.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Reports } from "./reports.ts";
 import type { ClientResources } from "./resources.ts";
 import type { ClientRoutes } from "./routing.ts";
+import type { AskedQuery } from "./tunnel-queries.ts";
+
+/** Where every gateway serves DNS on its own tunnel addresses (tunnel-core §2.2). */
+const GATEWAY_DNS_PORT = 53535;
 
 export interface OutboundParts {
   readonly core: PacketCore;
@@ -59,19 +65,66 @@ export class Outbound {
     return this.#route(packet, mode, now);
   }
 
-  #handleDns(packet: IpPacket, now: Instant): Disposition {
-    const { core, dns, resources, reports, access } = this.#parts;
-    const { disposition, answered } = dns.handlePacket(packet, now);
-    if (answered === undefined) return disposition;
+  /** Asks the DNS server of a gateway, on its own tunnel address (tunnel-core §11.7). */
+  askGateway(gateway: GatewayPeer, asked: AskedQuery, now: Instant): void {
+    const ip = isIpv4(asked.sentinel.ip) ? gateway.ipv4 : gateway.ipv6;
+    this.#askInTunnel(asked, { ip, port: GATEWAY_DNS_PORT }, now);
+  }
 
-    if (answered.assigned.length > 0) {
-      resources.addNames(answered.assigned);
+  #handleDns(packet: IpPacket, now: Instant): Disposition {
+    const outcome = this.#parts.dns.handlePacket(packet, now);
+    switch (outcome.kind) {
+      case "done":
+        return "consumed";
+      case "dropped":
+        return drop(outcome.reason);
+      case "answered":
+        this.#afterAnswer(outcome.name, outcome.assigned, now);
+        return "consumed";
+      case "ask-site":
+        this.#askSite(outcome.resource, outcome.asked, now);
+        return "consumed";
+      case "ask-in-tunnel":
+        this.#askInTunnel(outcome.asked, outcome.server, now);
+        return "consumed";
+    }
+  }
+
+  #afterAnswer(name: string, assigned: readonly Assignment[], now: Instant): void {
+    const { core, resources, reports, access } = this.#parts;
+    if (assigned.length > 0) {
+      resources.addNames(assigned);
       reports.recordsChanged();
       // A name that was known before may lead to another resource now.
       core.invalidateAll();
     }
-    access.announce(answered.name, now);
-    return disposition;
+    access.announce(name, now);
+  }
+
+  #askSite(resource: ResourceId, asked: AskedQuery, now: Instant): void {
+    const { access } = this.#parts;
+    const gateway = access.gatewayOf(resource);
+    if (gateway === undefined) access.request(resource, { kind: "query", asked }, now);
+    else this.askGateway(gateway, asked, now);
+  }
+
+  /** What cannot be sent fails at once: asking on the host would show the name to the local network (§23 Q8). */
+  #askInTunnel(asked: AskedQuery, server: SocketAddress, now: Instant): void {
+    const { dns } = this.#parts;
+    const source = isIpv4(server.ip) ? this.#interface?.ipv4 : this.#interface?.ipv6;
+    const packet = source === undefined ? undefined : dns.askInTunnel(asked, server, source, now);
+    if (packet === undefined) return;
+    if (!this.#isRoutable(packet) || this.handle(packet, "packet", now) !== "consumed") {
+      dns.failInTunnel(asked, packet);
+    }
+  }
+
+  #isRoutable(packet: IpPacket): boolean {
+    const { access, routes } = this.#parts;
+    if (access.gateways.ofAddress(packet.destination) !== undefined) return true;
+    const identity = destinationIdentity(packet);
+    const route = routes.lookup(packet.destination, identity);
+    return route !== undefined && routes.permits(route, identity);
   }
 
   #route(packet: IpPacket, mode: SendMode, now: Instant): Disposition {
@@ -83,7 +136,7 @@ export class Outbound {
 
     const gateway = access.gatewayOf(route.resource);
     if (gateway === undefined) {
-      access.request(route.resource, packet.bytes, now);
+      access.request(route.resource, { kind: "packet", packet: packet.bytes }, now);
       return "consumed";
     }
     return route.kind === "dns"

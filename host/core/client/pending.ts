@@ -1,14 +1,29 @@
 import type { ResourceId } from "../id.ts";
 import { PacketBuffer } from "../packet/packet-buffer.ts";
 import type { Instant } from "../time.ts";
+import type { AskedQuery } from "./tunnel-queries.ts";
 
 /** Packets held back per resource until access is granted; the oldest goes (tunnel-core §2.5). */
 export const PENDING_PACKETS = 128;
+/** The same for DNS queries that a resource's site is to answer. */
+export const PENDING_QUERIES = 128;
 /** A request for the same resource is not repeated sooner (tunnel-core §2.4). */
 export const REQUEST_INTERVAL_MS = 2_000;
 
+/** What makes us ask for access, and waits for it. */
+export type Trigger =
+  | { readonly kind: "packet"; readonly packet: Uint8Array }
+  | { readonly kind: "query"; readonly asked: AskedQuery };
+
+/** Oldest first. */
+export interface Waiting {
+  readonly packets: readonly Uint8Array[];
+  readonly queries: readonly AskedQuery[];
+}
+
 interface PendingAccess {
   readonly packets: PacketBuffer;
+  readonly queries: AskedQuery[];
   requestedAt: Instant;
 }
 
@@ -22,13 +37,13 @@ export class PendingAccesses {
   /** When a lost authorization was last asked for again; outlives the grant, which may change nothing. */
   readonly #recoveredAt = new Map<ResourceId, Instant>();
 
-  /** Holds the packet back; true if a request is to be sent now. */
-  push(resource: ResourceId, packet: Uint8Array, now: Instant): boolean {
+  /** Holds the trigger back, packets as copies; true if a request is to be sent now. */
+  push(resource: ResourceId, trigger: Trigger, now: Instant): boolean {
     const known = this.#pending.get(resource);
-    const pending = known ?? { packets: new PacketBuffer(PENDING_PACKETS), requestedAt: now };
-    this.#pending.set(resource, pending);
-    pending.packets.push(packet);
-    return known === undefined || this.#isDue(pending, now);
+    const pending = known ?? this.#create(resource, now);
+    if (trigger.kind === "packet") pending.packets.push(trigger.packet);
+    else if (pending.queries.push(trigger.asked) > PENDING_QUERIES) pending.queries.shift();
+    return known === undefined || isDue(pending, now);
   }
 
   /** Asks again for access that seems lost (tunnel-core §7.5), holding back nothing; true if it is time to. */
@@ -37,10 +52,8 @@ export class PendingAccesses {
     if (recoveredAt !== undefined && now < recoveredAt + REQUEST_INTERVAL_MS) return false;
 
     const known = this.#pending.get(resource);
-    if (known !== undefined && !this.#isDue(known, now)) return false;
-    if (known === undefined) {
-      this.#pending.set(resource, { packets: new PacketBuffer(PENDING_PACKETS), requestedAt: now });
-    }
+    if (known !== undefined && !isDue(known, now)) return false;
+    if (known === undefined) this.#create(resource, now);
     this.#recoveredAt.set(resource, now);
     return true;
   }
@@ -49,11 +62,11 @@ export class PendingAccesses {
     return this.#pending.has(resource);
   }
 
-  /** Ends the entry; hands over its packets, oldest first. */
-  take(resource: ResourceId): Uint8Array[] {
-    const packets = this.#pending.get(resource)?.packets.drain() ?? [];
+  /** Ends the entry; hands over what waited. */
+  take(resource: ResourceId): Waiting {
+    const pending = this.#pending.get(resource);
     this.#pending.delete(resource);
-    return packets;
+    return { packets: pending?.packets.drain() ?? [], queries: pending?.queries ?? [] };
   }
 
   /** The resource is gone: forgets everything about it. */
@@ -62,9 +75,16 @@ export class PendingAccesses {
     this.#recoveredAt.delete(resource);
   }
 
-  #isDue(pending: PendingAccess, now: Instant): boolean {
-    if (now < pending.requestedAt + REQUEST_INTERVAL_MS) return false;
-    pending.requestedAt = now;
-    return true;
+  #create(resource: ResourceId, now: Instant): PendingAccess {
+    const pending = { packets: new PacketBuffer(PENDING_PACKETS), queries: [], requestedAt: now };
+    this.#pending.set(resource, pending);
+    return pending;
   }
+}
+
+/** Whether a request may be repeated; notes that it is. */
+function isDue(pending: PendingAccess, now: Instant): boolean {
+  if (now < pending.requestedAt + REQUEST_INTERVAL_MS) return false;
+  pending.requestedAt = now;
+  return true;
 }

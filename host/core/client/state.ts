@@ -9,6 +9,7 @@ import { flowKeyOf, type IpPacket, parseIpPacket } from "../packet/ip-packet.ts"
 import type { PacketCore } from "../packet-core.ts";
 import { FilterPool } from "../policy/filter.ts";
 import type { Resource } from "../policy/resource.ts";
+import type { Random } from "../random.ts";
 import { type Deadline, earliest, type Instant } from "../time.ts";
 import type { Datagram, Transmit } from "../transmit.ts";
 import type { TunnelMachine } from "../tunnel-machine.ts";
@@ -30,6 +31,7 @@ const PROHIBITED_V6 = { type: 1, code: 1 };
 export interface ClientParts {
   readonly core: PacketCore;
   readonly connectivity: Connectivity;
+  readonly random: Random;
   /** Names and proxy IPs of an earlier machine of this process. */
   readonly records?: readonly DnsRecord[];
 }
@@ -50,7 +52,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
   readonly #reports: Reports;
   readonly #outbound: Outbound;
 
-  constructor({ core, connectivity, records }: ClientParts, now: Instant) {
+  constructor({ core, connectivity, random, records }: ClientParts, now: Instant) {
     this.#core = core;
     this.#connectivity = connectivity;
     const outbox = this.#outbox;
@@ -58,7 +60,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
     const stub = new StubResolver();
     stub.restore(records ?? []);
     const routes = new ClientRoutes((filter, identity) => core.permits(filter, identity));
-    const parts = { core, connectivity, routes, stub, statuses, outbox };
+    const parts = { core, connectivity, random, routes, stub, statuses, outbox };
     const resources = new ClientResources({ ...parts, filters: new FilterPool(core) });
     const access = new Access(parts);
     const dns = new ClientDns(parts);
@@ -119,6 +121,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
   handleTimeout(now: Instant): void {
     this.#connectivity.handleTimeout(now);
     this.#statuses.handleTimeout(now);
+    this.#dns.handleTimeout(now);
     this.#afterConnectivity(now);
   }
 
@@ -156,7 +159,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
   }
 
   pollTimeout(): Deadline | undefined {
-    return earliest(this.#connectivity.pollTimeout(), this.#statuses.pollTimeout());
+    return earliest(this.#connectivity.pollTimeout(), this.#statuses.pollTimeout(), this.#dns.pollTimeout());
   }
 
   #handleControlFrame(gateway: GatewayPeer, bytes: Uint8Array, now: Instant): Disposition {
@@ -176,6 +179,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
 
   #handleInbound(gateway: GatewayPeer, packet: IpPacket, now: Instant): Disposition {
     if (!mayComeFrom(gateway, packet.source)) return drop("not-allowed");
+    if (this.#dns.handleInbound(packet, now) === "consumed") return "consumed";
 
     // ICMP errors and their kin are no flows: each is judged by itself.
     if (packet.kind === "icmp") {
@@ -319,15 +323,16 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
 
   /** Takes in what connectivity reports, then sends what may go now. Ends every input. */
   #settle(now: Instant): void {
-    this.#drainConnectivity(now);
     for (;;) {
-      const released = this.#access.takeReleased();
-      if (released.length === 0) return;
-      for (const bytes of released) {
+      this.#drainConnectivity(now);
+      const packets = this.#access.takeReleased();
+      const queries = this.#access.takeReleasedQueries();
+      if (packets.length === 0 && queries.length === 0) return;
+      for (const bytes of packets) {
         const packet = parseIpPacket(bytes);
         if (packet !== undefined) this.#outbound.handle(packet, "packet", now);
       }
-      this.#drainConnectivity(now);
+      for (const { gateway, asked } of queries) this.#outbound.askGateway(gateway, asked, now);
     }
   }
 

@@ -95,10 +95,13 @@ export class Connection {
     this.#stateSince = now;
     this.#activeAt = now;
     const { localIce, remoteIce, role } = options.parameters;
-    this.#agent = new IceAgent(
-      { role, local: localIce, remote: remoteIce, timings: options.settings.timings, random: options.random },
-      now,
-    );
+    this.#agent = new IceAgent({
+      role,
+      local: localIce,
+      remote: remoteIce,
+      timings: options.settings.timings,
+      random: options.random,
+    });
     this.#wireGuard = new WireGuardPeer(
       {
         core: options.core,

@@ -82,7 +82,7 @@ export class IceAgent {
   #timings: CheckTimings;
   #chosen: CandidatePair | undefined;
 
-  constructor(options: IceAgentOptions, _now: Instant) {
+  constructor(options: IceAgentOptions) {
     this.#role = options.role;
     this.#local = options.local;
     this.#remote = options.remote;

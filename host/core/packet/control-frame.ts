@@ -1,5 +1,6 @@
 import { type IpAddress, parseIp } from "../address.ts";
 import type { ResourceId } from "../id.ts";
+import { asciiLowerCase } from "../policy/pattern.ts";
 import { IPV6_HEADER_BYTES, MAX_IP_BYTES, parseIpPacket, writeU16 } from "./ip-packet.ts";
 
 // A control frame (tunnel-core §4.1):
@@ -140,9 +141,4 @@ function parseBody(bytes: Uint8Array): Readonly<Record<string, unknown>> | undef
   } catch {
     return undefined;
   }
-}
-
-/** Names compare without case in ASCII alone: Unicode folding could make different names equal. */
-function asciiLowerCase(text: string): string {
-  return text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 }

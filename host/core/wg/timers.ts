@@ -130,7 +130,7 @@ function pendingSince(
 ): Instant | undefined {
   if (first === undefined) return undefined;
   if (handshakeAt === undefined || since(first, handshakeAt)) return Math.floor(first);
-  return Math.floor(first);
+  return since(latest, handshakeAt) ? Math.floor(handshakeAt) : undefined;
 }
 
 /** Whether it happened then or later. The packet core's clock has whole milliseconds. */

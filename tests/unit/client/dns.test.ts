@@ -3,15 +3,7 @@ import { test } from "node:test";
 import { ip } from "../../../host/core/address.ts";
 import { upstreamAnswer } from "../dns/queries.ts";
 import { echo, tcp, udp } from "../packet/packets.ts";
-import {
-  CLIENT_V4,
-  cidrResource,
-  dnsResource,
-  internetResource,
-  PROXIES_V4,
-  PROXIES_V6,
-  resourceId,
-} from "./fixtures.ts";
+import { CLIENT_V4, dnsResource, internetResource, PROXIES_V4, PROXIES_V6, resourceId } from "./fixtures.ts";
 import { Rig } from "./rig.ts";
 
 const NAME = "example.com";
@@ -143,17 +135,6 @@ test("a mapped sentinel answers nothing but DNS over UDP (tunnel-core 11.3)", ()
   const packets = [udp(ends, 5000, 54), echo(ends, 1), tcp(ends, 5000, 53), tcp(ends, 5000, 443)];
   for (const packet of packets) assert.deepEqual(rig.tun(packet), { drop: "unsupported-protocol" });
   assert.deepEqual(rig.tun(udp(ends, 5000, 53, "not DNS")), { drop: "bad-dns-message" });
-});
-
-test("a query for a server inside the tunnel never leaves by the host (tunnel-core 23 Q8)", () => {
-  const resource = cidrResource(1, "10.0.0.0/24");
-  const portal = new Rig().init([resource], { portal: [ip("10.0.0.53")] }).clear();
-  assert.equal(portal.ask("www.example.org", "A")?.rcode, "SERVFAIL");
-  assert.deepEqual(portal.hostQueries(), []);
-
-  const system = new Rig().init([resource], { system: [ip("10.0.0.53")] }).clear();
-  system.ask("www.example.org", "A");
-  assert.equal(system.hostQueries().length, 1);
 });
 
 test("the host is asked at most 1000 things at a time (tunnel-core 2.5)", () => {

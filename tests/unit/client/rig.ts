@@ -34,7 +34,9 @@ export class Rig {
   readonly #gatewayOf = new Map<PeerId, GatewayId>();
 
   constructor({ records = [] as readonly DnsRecord[] } = {}) {
-    this.client = new ClientState({ core: this.core, connectivity: this.connectivity, records }, this.now);
+    const random = { bytes: (length: number) => new Uint8Array(length), uniform: () => 0.5 };
+    const { core, connectivity } = this;
+    this.client = new ClientState({ core, connectivity, random, records }, this.now);
     this.#collect();
   }
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type IpAddress, ip } from "../../../host/core/address.ts";
 import { encodeDomainStatus } from "../../../host/core/packet/control-frame.ts";
+import { parseIpPacket } from "../../../host/core/packet/ip-packet.ts";
 import { ACK, echo, icmp, icmpError, ip as rawIp, tcp, udp } from "../packet/packets.ts";
 import { GatewayBench, icmpOf, PROHIBITED_V4, PROHIBITED_V6, UNREACHABLE_V4 } from "./bench.ts";
 import {
@@ -185,6 +186,54 @@ test("the site cannot speak for tunnel or proxy addresses", () => {
   assert.deepEqual(bench.fromSite(udp({ from: SERVER, to: ip("10.9.9.9") }, 1, 2)).drops, ["not-a-peer"]);
   assert.deepEqual(bench.fromSite(udp({ from: SERVER, to: ip("100.64.9.9") }, 1, 2)).drops, ["not-a-peer"]);
 });
+
+test("whatever a client sends, only granted traffic of its own reaches the site", () => {
+  const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+  const random = seeded(seed);
+  const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] as T;
+  const dns = dnsResource(2, "example.com", [rule("udp", 80)]);
+  const bench = readyWith(cidrResource(1, "10.0.0.0/8", [rule("tcp", 443)]), dns);
+  bench.setUp(ALICE, dns, "example.com", PROXIES_V4, [ip("192.168.7.7")]);
+  const addresses = [
+    ALICE.ipv4,
+    BOB.ipv4,
+    GATEWAY_V4,
+    SERVER,
+    PROXY,
+    INTERNET,
+    ip("192.168.7.7"),
+    ip("100.96.9.9"),
+  ];
+  const ports = [80, 443, 53_535];
+  let forwarded = 0;
+
+  for (let run = 0; run < 3000; run++) {
+    const ends = { from: random() < 0.7 ? ALICE.ipv4 : pick(addresses), to: pick(addresses) };
+    const packet = pick([tcp, udp])(ends, 1 + Math.floor(random() * 50), pick(ports));
+    if (random() < 0.3) packet[Math.floor(random() * packet.length)] = Math.floor(random() * 256);
+
+    for (const bytes of bench.fromClient(ALICE, packet).tun) {
+      const sent = parseIpPacket(bytes);
+      assert.ok(sent, `SEED=${seed}`);
+      const { kind, source, destination, destinationPort } = sent;
+      const isGranted =
+        destination === GATEWAY_V4 ||
+        (destination.startsWith("10.") && kind === "tcp" && destinationPort === 443) ||
+        (destination === "192.168.7.7" && kind === "udp" && destinationPort === 80);
+      assert.ok(isGranted && source === ALICE.ipv4, `SEED=${seed} run ${run}: ${source} to ${destination}`);
+      forwarded += 1;
+    }
+  }
+  assert.ok(forwarded > 50, `SEED=${seed}: only ${forwarded} packets passed`);
+});
+
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
 
 function timestamp(to: IpAddress): Uint8Array {
   return icmp({ from: ALICE.ipv4, to }, [13, 0, 0, 0, 0, 7, 0, 1]);

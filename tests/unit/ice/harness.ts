@@ -47,10 +47,7 @@ export class AgentHarness {
   constructor(role: IceRole, timings: CheckTimings = CLIENT_TIMINGS, seed = 1) {
     this.#role = role;
     const [local, remoteIce] = role === "controlling" ? [CLIENT_ICE, GATEWAY_ICE] : [GATEWAY_ICE, CLIENT_ICE];
-    this.agent = new IceAgent(
-      { role, local, remote: remoteIce, timings, random: new SeededRandom(seed) },
-      START,
-    );
+    this.agent = new IceAgent({ role, local, remote: remoteIce, timings, random: new SeededRandom(seed) });
   }
 
   get elapsed(): number {

@@ -288,3 +288,9 @@ export function resourceId(name: string, yaml = YAML): string {
   if (resource === undefined) throw new Error(`no resource ${name}`);
   return resource.id;
 }
+
+/** Payload of a message as the test expects it; the test fails if there is no message. */
+export function payloadOf<T>(message: Received | undefined): T {
+  if (message === undefined) throw new Error("no message");
+  return message.payload;
+}

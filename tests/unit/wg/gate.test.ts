@@ -94,6 +94,9 @@ test("even proven addresses cannot make the node work without bound", () => {
       ["drop", COOKIED_HANDSHAKES_PER_SECOND],
     ]),
   );
+
+  fill(gate, 1_000);
+  assert.equal(gate.admit(initiation(jar, 1_001), HERE, at(1_001)).kind, "accept");
 });
 
 test("data and foreign datagrams are not for the gate", () => {
