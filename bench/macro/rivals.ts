@@ -50,9 +50,9 @@ table ip forwarded {
   await lab
     .host("client")
     .ip([
-      "addr add 10.41.0.1/24 dev wg0",
-      `link set wg0 mtu ${TUNNEL_MTU} up`,
-      "route add 10.40.0.0/24 dev wg0",
+      "addr add 10.41.0.1/24 dev wg-client",
+      `link set wg-client mtu ${TUNNEL_MTU} up`,
+      "route add 10.40.0.0/24 dev wg-client",
     ]);
   await lab
     .host("gateway")

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ip } from "../../../host/core/address.ts";
+import { type IpAddress, ip } from "../../../host/core/address.ts";
 import { parseIpPacket } from "../../../host/core/packet/ip-packet.ts";
 import { udpPacket } from "../../../host/core/packet/udp.ts";
 import { upstreamAnswer } from "../dns/queries.ts";
@@ -30,14 +30,21 @@ function asked(name = "www.example.org"): { rig: Rig; query: Uint8Array } {
   return { rig, query };
 }
 
-function replyTo(query: Uint8Array, change: { id?: number; port?: number } = {}): Uint8Array {
+interface Change {
+  readonly id?: number;
+  readonly port?: number;
+  readonly from?: IpAddress;
+  readonly to?: IpAddress;
+}
+
+function replyTo(query: Uint8Array, change: Change = {}): Uint8Array {
   const packet = parseIpPacket(query);
   assert.ok(packet !== undefined);
   const message = upstreamAnswer(query.slice(packet.payloadOffset), { addresses: ["192.0.2.9"], ttl: 300 });
   if (change.id !== undefined) message[1] = change.id;
   const reply = udpPacket({
-    source: { ip: packet.destination, port: packet.destinationPort },
-    destination: { ip: packet.source, port: change.port ?? packet.sourcePort },
+    source: { ip: change.from ?? packet.destination, port: packet.destinationPort },
+    destination: { ip: change.to ?? packet.source, port: change.port ?? packet.sourcePort },
     payload: message,
   });
   assert.ok(reply !== undefined);
@@ -107,9 +114,13 @@ test("an answer counts only from the server, to the port, with the id (tunnel-co
   const { rig, query } = asked();
   rig.clear();
   assert.equal(rig.fromGateway(GATEWAY, replyTo(query, { id: 0x42 })), "consumed");
-  const elsewhere = replyTo(query, { port: 60_000 });
-  assert.equal(rig.fromGateway(GATEWAY, elsewhere), "forward");
-  assert.deepEqual(rig.toTun, [elsewhere]);
+  const strangers = [
+    replyTo(query, { port: 60_000 }),
+    replyTo(query, { from: ip("10.0.0.99") }),
+    replyTo(query, { to: ip("100.64.0.77") }),
+  ];
+  for (const stranger of strangers) assert.equal(rig.fromGateway(GATEWAY, stranger), "forward");
+  assert.deepEqual(rig.toTun, strangers);
 
   rig.clear().fromGateway(GATEWAY, replyTo(query));
   assert.deepEqual(rig.answer().data, ["192.0.2.9"]);
