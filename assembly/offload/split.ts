@@ -29,7 +29,7 @@ const CWR = 0x80;
 /** Headers of a super-packet, as they were before the first piece: at most MAX_PACKET_BYTES. */
 const TEMPLATE: usize = memory.data(1280, 16);
 
-/** Of the super-packet that was checked last: number of packets, bytes of payload in all but the last, and headers. */
+/** Of the super-packet that was checked last: number of packets, payload of all but the last, length of headers. */
 export let splitCount: i32 = 0;
 export let splitSize: i32 = 0;
 export let splitHeader: i32 = 0;
@@ -50,11 +50,11 @@ export function splitCheck(header: usize): i32 {
   const payload = parsedLength - parsedPayload;
   if (!matches(load<u8>(header, VIRTIO_GSO_TYPE)) || size === 0 || payload === 0) return DROP_BAD_OFFLOAD;
 
-  splitSize = size;
+  splitSize = min(size, payload);
   splitHeader = parsedPayload;
   splitCount = (payload + size - 1) / size;
   if (splitCount > MAX_PIECES) return DROP_BAD_OFFLOAD;
-  return splitHeader + min(size, payload) > MAX_PACKET_BYTES ? DROP_OVERSIZED : DROP_NONE;
+  return splitHeader + splitSize > MAX_PACKET_BYTES ? DROP_OVERSIZED : DROP_NONE;
 }
 
 function matches(type: i32): bool {

@@ -18,26 +18,28 @@ interface LabFlags {
 }
 
 export function labCommand(): Command {
-  return new Command("lab")
-    // Options after the host of `exec` belong to the command that is run there.
-    .enablePositionalOptions()
-    .description("show all of Culvert at work on this machine, in network namespaces")
-    .option("--keep", "leave the lab up afterwards", false)
-    .addOption(
-      new Option("--udp <backend>", "UDP sockets of client and gateway")
-        .choices(["native", "portable"])
-        .default("native"),
-    )
-    .action(runLab)
-    .addCommand(
-      new Command("exec")
-        .description("run a command on a host of a lab that was left up")
-        .argument("<host>", HOST_NAMES.join(", "))
-        .argument("<command...>")
-        .passThroughOptions()
-        .action(execOnHost),
-    )
-    .addCommand(new Command("down").description("take down a lab that was left up").action(takeDown));
+  return (
+    new Command("lab")
+      // Options after the host of `exec` belong to the command that is run there.
+      .enablePositionalOptions()
+      .description("show all of Culvert at work on this machine, in network namespaces")
+      .option("--keep", "leave the lab up afterwards", false)
+      .addOption(
+        new Option("--udp <backend>", "UDP sockets of client and gateway")
+          .choices(["native", "portable"])
+          .default("native"),
+      )
+      .action(runLab)
+      .addCommand(
+        new Command("exec")
+          .description("run a command on a host of a lab that was left up")
+          .argument("<host>", HOST_NAMES.join(", "))
+          .argument("<command...>")
+          .passThroughOptions()
+          .action(execOnHost),
+      )
+      .addCommand(new Command("down").description("take down a lab that was left up").action(takeDown))
+  );
 }
 
 async function runLab(flags: LabFlags): Promise<void> {
@@ -103,7 +105,7 @@ async function execOnHost(name: string, command: readonly string[]): Promise<voi
   const pid = state.hosts[name as HostName];
   if (pid === undefined) throw new SetupError(`no host ${name}; the lab has: ${HOST_NAMES.join(", ")}`);
 
-  const [program, args] = LabHost.attach(name, pid).command(command);
+  const [program, args] = LabHost.attach(name, pid).command(command[0] === "--" ? command.slice(1) : command);
   const child = spawn(program, args, { stdio: "inherit" });
   const [code] = (await once(child, "exit")) as [number | null];
   process.exit(code ?? 1);

@@ -37,6 +37,6 @@ export function createMachine(
   const identity = { privateKey, publicKey: crypto.publicKey(privateKey) };
   const settings = setup.role === "client" ? CLIENT_SETTINGS : GATEWAY_SETTINGS;
   const connectivity = new ConnectionNode({ ...common, identity, settings }, now);
-  if (setup.role === "client") return new ClientState({ core, connectivity }, now);
+  if (setup.role === "client") return new ClientState({ core, connectivity, random }, now);
   return new GatewayState({ core, connectivity, unixTimeMs: common.unixTimeMs }, now);
 }

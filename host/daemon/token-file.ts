@@ -65,7 +65,7 @@ export function tokenFileStamp(file: string): string | undefined {
 }
 
 function emptyFile(): TokenFile {
-  return { seed: crypto.randomBytes(32), tokens: new Map() };
+  return { seed: new Uint8Array(crypto.randomBytes(32)), tokens: new Map() };
 }
 
 function readExisting(file: string): TokenFile | undefined {

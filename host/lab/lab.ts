@@ -19,6 +19,8 @@ export type DaemonName = "portal" | "relay" | "gateway" | "client";
 export interface LabOptions {
   readonly udp: "native" | "portable";
   readonly logLevel: "debug" | "info";
+  /** Folder of a built bundle to run; default: what this code itself is, source or bundle. */
+  readonly bundle?: string | undefined;
   /** Names and addresses in the site's DNS. */
   readonly records?: Readonly<Record<string, readonly string[]>>;
 }
@@ -161,7 +163,7 @@ export class Lab {
   #spawnDaemon(name: DaemonName, extraArgs: readonly string[]): ChildProcess {
     const flags = ["--log-format", "json", "--log-level", this.#options.logLevel];
     return this.spawn(name, this.topology[name], [
-      ...culvert(),
+      ...this.#culvert(),
       ...this.#daemonArgs(name),
       ...flags,
       ...extraArgs,
@@ -181,6 +183,18 @@ export class Lab {
     }
   }
 
+  #culvert(): string[] {
+    return [process.execPath, this.#program("culvert", "../cli/main")];
+  }
+
+  /** The bundle keeps its programs beside each other; from source they are in their folders. */
+  #program(bundled: string, source: string): string {
+    const { bundle } = this.#options;
+    if (bundle !== undefined) return path.resolve(bundle, `${bundled}.js`);
+    const fromSource = import.meta.filename.endsWith(".ts");
+    return path.resolve(import.meta.dirname, fromSource ? `${source}.ts` : `${bundled}.js`);
+  }
+
   get #portalFile(): string {
     return path.join(this.directory, "portal.yaml");
   }
@@ -188,7 +202,7 @@ export class Lab {
   async #issueTokens(): Promise<void> {
     fs.writeFileSync(this.#portalFile, portalConfiguration());
     for (const [name, args] of Object.entries(LAB_TOKENS)) {
-      const [program = "", ...first] = culvert();
+      const [program = "", ...first] = this.#culvert();
       const child = spawn(
         program,
         [...first, "portal", "token", "create", "--config", this.#portalFile, ...args],
@@ -227,7 +241,7 @@ export class Lab {
   async #startServers(name: string, host: LabHost, configuration: object): Promise<void> {
     const file = path.join(this.directory, `${name}.json`);
     fs.writeFileSync(file, JSON.stringify(configuration));
-    this.spawn(name, host, [process.execPath, sibling("lab-service", "service"), file]);
+    this.spawn(name, host, [process.execPath, this.#program("lab-service", "service"), file]);
     await waitForLine(this.logFile(name), (line) => line.message === "ready", {
       timeoutMs: START_TIMEOUT_MS,
     });
@@ -241,13 +255,3 @@ const READY: Readonly<Record<DaemonName, (line: LogLine) => boolean>> = {
   gateway: (line) => line.message === "gateway ready",
   client: (line) => line.message === "tunnel ready",
 };
-
-function culvert(): string[] {
-  return [process.execPath, sibling("culvert", "../cli/main")];
-}
-
-/** The bundle keeps its programs beside each other; from source they are in their folders. */
-function sibling(bundled: string, source: string): string {
-  const fromSource = import.meta.filename.endsWith(".ts");
-  return path.resolve(import.meta.dirname, fromSource ? `${source}.ts` : `${bundled}.js`);
-}

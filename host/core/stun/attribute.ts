@@ -138,8 +138,8 @@ const xorAddress: ValueCodec<SocketAddress> = {
     return bytes;
   },
   decode(bytes, cookieAndId) {
-    const wanted = familyOf(bytes[1]) === "ipv4" ? 8 : familyOf(bytes[1]) === "ipv6" ? 20 : 0;
-    if (bytes.length !== wanted) return undefined;
+    const parsedFamily = familyOf(bytes[1]);
+    if (parsedFamily === undefined || bytes.length !== (parsedFamily === "ipv4" ? 8 : 20)) return undefined;
 
     const address = bytes.slice(4);
     for (let i = 0; i < address.length; i++) address[i] = (address[i] ?? 0) ^ (cookieAndId[i] ?? 0);

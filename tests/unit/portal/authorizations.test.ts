@@ -355,16 +355,17 @@ policies:
 ${policies.join("\n")}
 `;
   const bench = new PortalBench({ yaml });
+  const ids = [...bench.state.configuration.resources.keys()];
   bench.gateway();
   const client = bench.client();
-  for (let i = 0; i < 256; i++) {
-    request(client, resourceId(`r${i}`, yaml));
+  for (const id of ids.slice(0, 256)) {
+    request(client, id);
     bench.advance(10);
   }
   assert.equal(client.count("authorization_creation_failed"), 0);
-  request(client, resourceId("r256", yaml));
+  request(client, ids[256] ?? "");
   assert.deepEqual(client.last("authorization_creation_failed"), {
-    resource_id: resourceId("r0", yaml),
+    resource_id: ids[0],
     reason: "offline",
   });
 });

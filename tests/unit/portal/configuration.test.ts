@@ -257,7 +257,7 @@ test("reports broken YAML with its line, and survives anything", () => {
     problems("account: { slug: lab }\naccount: { slug: x }\n").join(),
     /^portal\.yaml:2: not valid YAML: /,
   );
-  for (const text of ["", "7", "[]", "null", "a: &a [*a]", "\u0000", "? [x]\n: y"]) {
+  for (const text of ["", "7", "[]", "null", "a: &a [*a]", "\u0000", "7: y"]) {
     assert.notEqual(problems(text).length, 0, JSON.stringify(text));
   }
   const bomb = [

@@ -89,7 +89,7 @@ test("answers unknown events and unjoined topics, and keeps the connection (port
   const client = bench.connect({ role: "client", token: bench.clientToken().text });
   const reason = (ref: number) => {
     const reply = client.received.findLast((message) => message.ref === ref);
-    return (reply?.payload as unknown as { status: string; response: { reason: string } }).response.reason;
+    return payloadOf<{ response: { reason: string } }>(reply).response.reason;
   };
   assert.equal(reason(client.send("no_relays", {})), "unmatched topic");
   client.join();

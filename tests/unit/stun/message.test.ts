@@ -233,6 +233,18 @@ test("lists known attributes with impossible values and unknown required types, 
   assert.deepEqual(message.attributes, [{ kind: "priority", value: 1 }]);
 });
 
+test("an attribute of every type and every length decodes or is listed as malformed, and never throws", () => {
+  for (let type = 0; type < 0x10000; type = type === 0x40 ? 0x7ff0 : type === 0x8040 ? 0x10000 : type + 1) {
+    for (let length = 0; length <= 24; length++) {
+      const bytes = new Uint8Array(20 + 4 + ((length + 3) & ~3));
+      bytes.set(fromHex(`0001${(bytes.length - 20).toString(16).padStart(4, "0")}2112a442`));
+      new DataView(bytes.buffer).setUint32(20, type * 0x10000 + length);
+      const { attributes, malformed, unknown } = decoded(bytes);
+      assert.ok(attributes.length + malformed.length + unknown.length <= 1);
+    }
+  }
+});
+
 test("the first of two equal attributes counts", () => {
   const bytes = encodeStun({
     method: "binding",
