@@ -197,6 +197,7 @@ class PortalServer implements RunningPortal {
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
       this.#server.closeIdleConnections();
+      setTimeout(() => this.#server.closeAllConnections(), CLOSE_GRACE_MS).unref();
     });
   }
 
@@ -379,6 +380,8 @@ function reject(socket: Duplex, { status, title, code, detail, retryAfterS }: Re
     "Connection: close",
   ];
   socket.end(`${head.join("\r\n")}\r\n\r\n${body}`);
+  // Whoever does not close its side would keep the socket for ever.
+  setTimeout(() => socket.destroy(), CLOSE_GRACE_MS).unref();
 }
 
 function respond(response: http.ServerResponse, status: number, text: string): void {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import crypto from "node:crypto";
 import fs from "node:fs";
 import net from "node:net";
@@ -290,6 +290,48 @@ test("the hook makes the TCP connection, before or after it is connected", async
     createSocket: () => Promise.reject(new Error("no route")),
   });
   await until(() => failing.states.includes("retrying"), "retrying");
+});
+
+test("serves TLS from certificate files, which peers verify, with and without the socket hook", async (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "culvert-tls-"));
+  const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+  const made = spawnSync(
+    "openssl",
+    [
+      "req",
+      "-x509",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:prime256v1",
+      "-nodes",
+      "-days",
+      "2",
+    ].concat(...["-keyout", path.join(folder, "key.pem"), "-out", path.join(folder, "cert.pem")], subject),
+  );
+  if (made.status !== 0) {
+    t.skip("no openssl to make a certificate with");
+    return;
+  }
+  const files = `cert: ${folder}/cert.pem, key: ${folder}/key.pem`;
+  const lab = await startLab(YAML.replace("port: 0", `port: 0, ${files}`));
+  const ca = fs.readFileSync(path.join(folder, "cert.pem"), "utf8");
+  const { port } = lab.portal.address;
+  const url = `https://localhost:${port}/`;
+  const lookup: net.LookupFunction = (_host, options, callback) => {
+    if (options.all) callback(null, [{ address: "127.0.0.1", family: 4 }]);
+    else callback(null, "127.0.0.1", 4);
+  };
+  const token = () => issue(lab, clientOwner()).text;
+  await new Peer("client", url, token(), { ca, lookup, externalId: "a" }).message("init");
+  const createSocket = () => net.connect(port, "127.0.0.1");
+  await new Peer("client", url, token(), { ca, createSocket, externalId: "b" }).message("init");
+
+  for (const distrustful of [{ lookup }, { createSocket }]) {
+    const peer = new Peer("client", url, token(), { ...distrustful, externalId: "c" });
+    await until(() => peer.states.includes("retrying"), "refused certificate");
+    assert.deepEqual(peer.messages, []);
+  }
 });
 
 test("health and readiness, and nothing else over plain requests", async () => {

@@ -87,12 +87,8 @@ test("of mutated datagrams only those that a peer sealed come out, each once", (
       if (random.chance(0.5)) right.addFlow(keyOf(each, pair.right), pair.right, undefined, NOW);
     }
     const genuine = datagramsOf(sealAll(left, pair.left, packets));
-    const sent = new Set<string>();
-    const datagrams = genuine.map((each) => {
-      const changed = random.chance(0.1) ? each : mutated(random, each.slice());
-      if (isSame(changed, each)) sent.add(hex(packets[genuine.indexOf(each)]!));
-      return changed;
-    });
+    const sealed = new Set(packets.map(hex));
+    const datagrams = genuine.map((each) => (random.chance(0.1) ? each : mutated(random, each.slice())));
     done += datagrams.length;
 
     const output = decapsulate(
@@ -102,7 +98,7 @@ test("of mutated datagrams only those that a peer sealed come out, each once", (
 
     const opened = output.slow.filter((slow) => slow.reason === abi.SLOW_PEER_PACKET);
     for (const { packet } of [...output.frames, ...opened]) {
-      assert.ok(sent.delete(hex(packet)), `a packet that nobody sent; ${message}`);
+      assert.ok(sealed.delete(hex(packet)), `a packet that nobody sealed, or twice; ${message}`);
       accepted += 1;
     }
   }
@@ -128,10 +124,6 @@ function mutated(random: Seeded, bytes: Uint8Array): Uint8Array<ArrayBuffer> {
     else result.copyWithin(at, random.below(result.length));
   }
   return result;
-}
-
-function isSame(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.compare(a, b) === 0;
 }
 
 function hex(bytes: Uint8Array): string {
