@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Severity } from "../core/note.ts";
 import { deviceId } from "../daemon/device-id.ts";
 import { createLogger, type Logger } from "../daemon/log.ts";
-import { portalUrl, readToken } from "../daemon/preflight.ts";
+import { portalUrl, readToken, SetupError } from "../daemon/preflight.ts";
 import type { TunnelDaemonOptions } from "../daemon/tunnel-options.ts";
 
 /** Options of every daemon that connects to a portal, as commander hands them over. */
@@ -47,7 +47,7 @@ export function addTunnelOptions(command: Command, role: "client" | "gateway"): 
       new Option("--id <id>", "stable device id; default: derived from this machine").env("CULVERT_ID"),
     )
     .option("--state-dir <dir>", "where a generated device id is kept", `/var/lib/culvert/${role}`)
-    .option("--tun <name>", "name of the TUN device", "tun-culvert")
+    .option("--tun <name>", "name of the TUN device", parseInterfaceName, "tun-culvert")
     .addOption(
       new Option("--udp <backend>", "UDP sockets: batched through libc, or node:dgram")
         .choices(["native", "portable"])
@@ -76,7 +76,11 @@ export function loggerOf(
   name: string,
   flags: Pick<PortalPeerFlags, "logLevel" | "logFormat" | "logDir">,
 ): Logger {
-  return createLogger({ name, level: flags.logLevel, format: flags.logFormat, directory: flags.logDir });
+  try {
+    return createLogger({ name, level: flags.logLevel, format: flags.logFormat, directory: flags.logDir });
+  } catch (error) {
+    throw new SetupError(`--log-dir: cannot write there: ${(error as Error).message}`);
+  }
 }
 
 /** Checks and normalises. Throws SetupError before anything was changed. */
@@ -84,12 +88,30 @@ export function tunnelOptions(flags: TunnelFlags, role: "client" | "gateway"): T
   return {
     portal: portalUrl(flags.portal),
     token: readToken(flags.tokenFile, role),
-    externalId: flags.id ?? deviceId(role, flags.stateDir),
+    externalId: flags.id ?? storedDeviceId(role, flags.stateDir),
     name: flags.name,
     tunName: flags.tun,
     udpBackend: flags.udp,
     udpPort: flags.port,
   };
+}
+
+function storedDeviceId(role: "client" | "gateway", directory: string): string {
+  try {
+    return deviceId(role, directory);
+  } catch (error) {
+    throw new SetupError(
+      `cannot keep a device id in ${directory}: ${(error as Error).message}; use --id or --state-dir`,
+    );
+  }
+}
+
+/** What the kernel takes as the name of an interface. */
+function parseInterfaceName(text: string): string {
+  if (!/^[A-Za-z0-9_.-]{1,15}$/.test(text) || /^\.+$/.test(text)) {
+    throw new InvalidArgumentError("expected 1 to 15 letters, digits, hyphens, dots or underscores");
+  }
+  return text;
 }
 
 export function parsePort(text: string): number {

@@ -23,7 +23,7 @@ export interface ClientOptions extends TunnelDaemonOptions {
 /**
  * The client daemon's control thread: portal, DNS control, addresses and routes; the data thread does the rest.
  *
- * `start` undoes what a killed run left behind before it changes anything itself; `stop` puts the system back.
+ * `start` undoes what a killed run left behind as soon as the device is ours; `stop` puts the system back.
  */
 export class ClientDaemon {
   readonly #options: ClientOptions;
@@ -41,6 +41,8 @@ export class ClientDaemon {
   #portal: PortalConnection<"client"> | undefined;
   #resolverTimer: NodeJS.Timeout | undefined;
   #configured = false;
+  /** We hold the device, so what was changed on this host is ours to undo. */
+  #ownsSystem = false;
 
   constructor(options: ClientOptions, log: Logger) {
     this.#options = options;
@@ -55,9 +57,7 @@ export class ClientDaemon {
 
   async start(): Promise<void> {
     checkTunnelPrivileges("client", ["ip"]);
-    this.#resolvConf.recover();
-    removePolicyRules();
-    process.once("exit", this.#restoreSystem);
+    if (this.#options.dnsControl === "etc-resolv-conf") this.#resolvConf.check();
 
     const plane = new DataPlane<ClientCommand, ClientEvent>(
       {
@@ -72,6 +72,11 @@ export class ClientDaemon {
     this.#plane = plane;
     const { offload } = await plane.ready();
     this.#log.debug({ offload }, "TUN device created");
+    // Only now: while another client holds the device, rules and resolv.conf are that client's.
+    process.once("exit", this.#restoreSystem);
+    this.#ownsSystem = true;
+    this.#resolvConf.recover();
+    removePolicyRules();
     plane.send({ kind: "system-resolvers", servers: this.#resolvConf.systemResolvers() });
     plane.send({ kind: "internet-resource", active: this.#options.internetResource });
     this.#resolverTimer = setInterval(() => this.#readResolvers(), RESOLVER_POLL_MS).unref();
@@ -168,6 +173,7 @@ export class ClientDaemon {
   }
 
   readonly #restoreSystem = (): void => {
+    if (!this.#ownsSystem) return;
     if (this.#options.dnsControl === "etc-resolv-conf") this.#resolvConf.restore();
     this.#network.removeRules();
   };

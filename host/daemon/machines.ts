@@ -20,19 +20,26 @@ export interface MachineParts {
   readonly local: { readonly v4: SocketAddress | undefined; readonly v6: SocketAddress | undefined };
 }
 
+export interface MachineWithCounters {
+  readonly machine: TunnelMachine<never, unknown>;
+  /** Datagrams that were no data of a known peer and were refused, by reason. */
+  readonly refusedDatagrams: () => Record<string, number>;
+}
+
 /** Builds the machine that a data thread runs, with real randomness, cryptography and wall clock. */
 export function createMachine(
   setup: MachineSetup,
   { core, paths, local }: MachineParts,
   now: Instant,
-): TunnelMachine<never, unknown> {
+): MachineWithCounters {
   const crypto = noiseCrypto();
   const random = systemRandom();
   const { privateKey } = setup;
   const common = { core, paths, crypto, random, unixTimeMs: unixTimeMs() };
   if (setup.role === "static") {
     const peers = setup.peers.map((peer) => ({ ...peer, allowedIps: peer.allowedIps.map(cidr) }));
-    return new StaticTunnel({ ...common, privateKey, local, peers }, now);
+    const machine = new StaticTunnel({ ...common, privateKey, local, peers }, now);
+    return { machine, refusedDatagrams: () => ({}) };
   }
   const identity = { privateKey, publicKey: crypto.publicKey(privateKey) };
   const settings = setup.role === "client" ? CLIENT_SETTINGS : GATEWAY_SETTINGS;

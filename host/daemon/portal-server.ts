@@ -252,7 +252,8 @@ class PortalServer implements RunningPortal {
       target: request.url ?? "",
       authorization: headerText(request.headers["x-authorization"]),
       userAgent: request.headers["user-agent"],
-      address: request.socket.remoteAddress ?? "",
+      // A dual-stack socket shows IPv4 peers as mapped addresses.
+      address: (request.socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, ""),
     };
     if (!this.#state.knowsToken(hello)) this.#refreshTokens();
     this.#state.handleUnixTime(unixTime(), now());

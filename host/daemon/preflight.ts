@@ -41,12 +41,17 @@ export function readToken(file: string | undefined, role: string): string {
   }
   const stat = statOf(file);
   if (stat === undefined) throw new SetupError(`token file ${file} does not exist or cannot be read`);
+  if (!stat.isFile()) throw new SetupError(`token file ${file} is no regular file`);
   if ((stat.mode & 0o077) !== 0) {
     const mode = (stat.mode & 0o777).toString(8);
     throw new SetupError(`token file ${file} has mode ${mode}; others must not read it: chmod 600 ${file}`);
   }
-  const token = fs.readFileSync(file, "utf8").trim();
-  if (token === "") throw new SetupError(`token file ${file} is empty`);
+  const token = contentOf(file).trim();
+  if (token === "") {
+    throw new SetupError(
+      `token file ${file} is empty; it should hold what this printed: culvert portal token create --kind ${role}`,
+    );
+  }
   return token;
 }
 
@@ -74,6 +79,14 @@ function statOf(file: string): fs.Stats | undefined {
     return fs.statSync(file);
   } catch {
     return undefined;
+  }
+}
+
+function contentOf(file: string): string {
+  try {
+    return fs.readFileSync(file, "utf8");
+  } catch (error) {
+    throw new SetupError(`token file ${file} cannot be read: ${(error as Error).message}`);
   }
 }
 

@@ -162,6 +162,18 @@ test("drops segments that would be longer than 1,280 bytes, each counted as over
   assert.equal(fits.slow[0]?.packet.length, 1280);
 });
 
+test("a segment size beyond the payload means one packet, however large it claims to be", () => {
+  const random = new Seeded(SEED);
+  const { left, right, pair } = tunnel(random);
+  const ends = endpoints(random, true, UDP);
+  const whole = bigPacket(random, ends, 100, false);
+  left.addFlow(keyOf(whole, "tun"), pair.left, undefined, NOW);
+  for (const gsoSize of [100, 101, 2000, 65400, 65443, 65500, 65535]) {
+    const frame = { virtio: superVirtio(ends, gsoSize, random), packet: whole };
+    assertSamePackets(sendThrough(left, right, [frame]), [whole], message);
+  }
+});
+
 test("drops fragments, packets above 1,280 bytes and frames without a packet", () => {
   const random = new Seeded(SEED);
   const core = newCore();

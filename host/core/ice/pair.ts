@@ -65,7 +65,12 @@ export class CandidatePair {
     this.#nextAttemptAt = now;
   }
 
+  /**
+   * The first request on a pair that does not work yet triggers a check at once, as RFC 8445 §7.3.1.4 has it and
+   * deployed peers do not: what the peer's NAT dropped a moment ago passes now, a retransmission earlier.
+   */
   recordPeerRequest(now: Instant): void {
+    if (this.#peerRequestAt === undefined && !this.succeeded) this.#nextAttemptAt = now;
     this.#peerRequestAt = now;
   }
 

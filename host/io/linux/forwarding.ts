@@ -9,17 +9,22 @@ const SYSCTLS = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/f
  * Makes the host forward between the tunnel and the site, masquerading tunnel sources
  * (platform §11): one nftables table of our own, and the two forwarding switches.
  *
- * `disable` takes the table away and puts the switches back where they were; safe in exit handlers.
+ * `disable` takes the table away and puts the switches back where they were, if `enable` came so far; safe in
+ * exit handlers.
  */
 export class Forwarding {
   readonly #previous = new Map<string, string>();
+  #enabled = false;
 
   async enable(device: string): Promise<void> {
     await run("nft", ["-f", "-"], ruleset(device));
+    this.#enabled = true;
     for (const path of SYSCTLS) this.#switchOn(path);
   }
 
   disable(): void {
+    if (!this.#enabled) return;
+    this.#enabled = false;
     runSync("nft", ["delete", "table", "inet", TABLE]);
     for (const [path, value] of this.#previous) write(path, value);
     this.#previous.clear();

@@ -35,14 +35,23 @@ export class ResolvConf {
     return nameservers(text ?? "").filter((address) => !isSentinel(address));
   }
 
-  /** Throws before anything is changed if the file is no regular file. No servers: leaves it untouched. */
+  /** Throws if the file is not one that may be rewritten. */
+  check(): void {
+    const stat = fs.lstatSync(this.#path, { throwIfNoEntry: false });
+    if (stat?.isFile()) return;
+    const what =
+      stat === undefined
+        ? "does not exist"
+        : stat.isSymbolicLink()
+          ? "is a symbolic link, so another program manages it"
+          : "is no regular file";
+    throw new Error(`${this.#path} ${what}; use --dns-control disabled`);
+  }
+
+  /** Throws as `check` does, before anything is changed. No servers: leaves the file untouched. */
   activate(servers: readonly IpAddress[], searchDomain: string | undefined): void {
     if (servers.length === 0) return;
-    if (fs.lstatSync(this.#path).isSymbolicLink()) {
-      throw new Error(
-        `${this.#path} is a symbolic link, so another program manages it; use --dns-control disabled`,
-      );
-    }
+    this.check();
     this.recover();
     const original = readText(this.#path) ?? "";
     writeAtomically(this.#backup, original, fs.statSync(this.#path).mode);

@@ -98,7 +98,7 @@ export class Tun {
     const request = new libc.PinnedBuffer(128);
     request.bytes.set(Buffer.from(name));
     request.view.setUint16(INTERFACE_NAME_BYTES, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR, true);
-    libc.checked(libc.ioctl(this.fd, TUNSETIFF, request.address), `create TUN device ${name}`);
+    if (libc.ioctl(this.fd, TUNSETIFF, request.address) < 0) throw attachFailure(name, libc.errno());
     request.view.setInt32(0, VIRTIO_HEADER_BYTES, true);
     libc.checked(libc.ioctl(this.fd, TUNSETVNETHDRSZ, request.address), "ioctl(TUNSETVNETHDRSZ)");
   }
@@ -107,6 +107,13 @@ export class Tun {
     const level = OFFLOAD_LADDER.findIndex((flags) => libc.ioctl(this.fd, TUNSETOFFLOAD, flags) === 0);
     return level === 0 ? "tcp-and-udp" : level === 1 ? "tcp" : "none";
   }
+}
+
+function attachFailure(name: string, errno: number): Error {
+  const failure = new libc.SystemCallError(`create TUN device ${name}`, errno);
+  if (failure.code === "EBUSY")
+    failure.message += ": another process uses it; end that one, or choose another name";
+  return failure;
 }
 
 function ensureDeviceNode(): void {

@@ -494,15 +494,16 @@ export class PortalState {
     this.#forget(peer, now);
   }
 
+  /** Only peers that are listed get here: a replaced one is forgotten before its successor is listed. */
   #forget(peer: Peer, now: Instant): void {
     this.#peers.delete(peer.connection);
     switch (peer.role) {
       case "client":
         this.#authorizations.forgetRequests(peer);
-        if (this.#world.clients.get(peer.device.id) === peer) this.#world.clients.delete(peer.device.id);
+        this.#world.clients.delete(peer.device.id);
         break;
       case "gateway":
-        if (this.#world.gateways.get(peer.device.id) === peer) this.#world.gateways.delete(peer.device.id);
+        this.#world.gateways.delete(peer.device.id);
         break;
       case "relay":
         this.#relays.remove(peer, now);

@@ -250,6 +250,18 @@ test("falls back to the next pair that works when the chosen one fails", () => {
   assert.equal(client.agent.state, "connected");
 });
 
+test("the peer's first check on a pair triggers ours at once, later ones do not", () => {
+  const client = new AgentHarness("controlling");
+  client.addLocal("host", HOST);
+  client.addRemote(remote("host", PEER));
+  client.runTo(100);
+  client.request(check({ id: 1, from: GATEWAY_ICE, to: CLIENT_ICE, role: "controlled" }), HOST, PEER);
+  assert.deepEqual(client.checkTimes(PEER), [0, 100]);
+  client.runTo(120);
+  client.request(check({ id: 2, from: GATEWAY_ICE, to: CLIENT_ICE, role: "controlled" }), HOST, PEER);
+  assert.deepEqual(client.checkTimes(PEER), [0, 100]);
+});
+
 test("the controlled side follows nominations, and checks the nominated pair at once", () => {
   const gateway = new AgentHarness("controlled");
   gateway.addLocal("host", HOST);
@@ -257,13 +269,14 @@ test("the controlled side follows nominations, and checks the nominated pair at 
   gateway.runTo(100);
   gateway.request(check({ id: 1 }), HOST, PEER);
   assert.equal(gateway.agent.chosen, undefined);
-  assert.deepEqual(gateway.checkTimes(PEER), [0]);
+  assert.deepEqual(gateway.checkTimes(PEER), [0, 100]);
 
+  gateway.runTo(200);
   gateway.request(check({ id: 2, nominates: true }), HOST, PEER);
   assert.ok(gateway.agent.chosen);
-  assert.deepEqual(gateway.checkTimes(PEER), [0, 100]);
+  assert.deepEqual(gateway.checkTimes(PEER), [0, 100, 200]);
   gateway.request(check({ id: 3, nominates: true }), HOST, PEER);
-  assert.deepEqual(gateway.checkTimes(PEER), [0, 100], "further nominations change nothing");
+  assert.deepEqual(gateway.checkTimes(PEER), [0, 100, 200], "further nominations change nothing");
 });
 
 test("of several nominated pairs the highest is used, and the lower when that fails (connectivity 17.26)", () => {
