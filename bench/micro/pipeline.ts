@@ -9,10 +9,9 @@ import { TCP, UDP } from "../../tests/kernel/twins/checksum.ts";
 import { encodeFrame, type Frame, GSO_TCPV4, PLAIN, splitSlowly } from "../../tests/kernel/twins/offload.ts";
 import { ipv4, packet } from "../../tests/kernel/twins/packets.ts";
 import { Seeded } from "../../tests/kernel/twins/seeded.ts";
+import type { VariantName } from "../../tests/kernel/variants.ts";
 
 const MINIMUM_MS = 400;
-const random = new Seeded(1);
-const variant = process.argv[2] === "plain" ? "plain" : "release";
 const ENDS = {
   source: ipv4("100.64.0.1"),
   destination: ipv4("10.1.2.3"),
@@ -20,26 +19,47 @@ const ENDS = {
   destinationPort: 443,
 };
 
-console.log(`${variant} build, Node ${process.version}, ns per packet`);
-console.log("case".padEnd(34), "encapsulate".padStart(12), "decapsulate".padStart(12));
-
-for (const size of [64, 576, 1280]) {
-  const plain = packet({ ...ENDS, protocol: UDP, payload: random.bytes(size - 28) });
-  measure(`${size} bytes, 64 a batch`, Array(64).fill({ virtio: PLAIN, packet: plain }), 64, "none");
-  measure(`${size} bytes, NAT`, Array(64).fill({ virtio: PLAIN, packet: plain }), 64, "nat");
-  measure(`${size} bytes, coalesced`, Array(64).fill({ virtio: PLAIN, packet: plain }), 64, "coalesce");
+/** Nanoseconds per packet. */
+export interface PipelineFigure {
+  readonly name: string;
+  readonly encapsulate: number;
+  readonly decapsulate: number;
 }
-const whole = packet({ ...ENDS, protocol: TCP, payload: random.bytes(1240 * 52) });
-const count = splitSlowly(whole, 1240).length;
-const tso = { virtio: { ...PLAIN, flags: 1, gsoType: GSO_TCPV4, gsoSize: 1240 }, packet: whole };
-measure("64 KiB TSO frames, 4 a batch", Array(4).fill(tso), count * 4, "coalesce");
+
+export function measurePipeline(variant: VariantName = "release"): PipelineFigure[] {
+  const random = new Seeded(1);
+  const cases: PipelineCase[] = [];
+  for (const size of [64, 576, 1280]) {
+    const plain = packet({ ...ENDS, protocol: UDP, payload: random.bytes(size - 28) });
+    const frames = Array<Frame>(64).fill({ virtio: PLAIN, packet: plain });
+    cases.push({ name: `${size} bytes, 64 a batch`, frames, packets: 64, mode: "none" });
+    cases.push({ name: `${size} bytes, NAT`, frames, packets: 64, mode: "nat" });
+    cases.push({ name: `${size} bytes, coalesced`, frames, packets: 64, mode: "coalesce" });
+  }
+  const whole = packet({ ...ENDS, protocol: TCP, payload: random.bytes(1240 * 52) });
+  const tso = { virtio: { ...PLAIN, flags: 1, gsoType: GSO_TCPV4, gsoSize: 1240 }, packet: whole };
+  const packets = 4 * splitSlowly(whole, 1240).length;
+  cases.push({
+    name: "64 KiB TSO frames, 4 a batch",
+    frames: Array<Frame>(4).fill(tso),
+    packets,
+    mode: "coalesce",
+  });
+  return cases.map((each) => measure(each, variant, random));
+}
+
+interface PipelineCase {
+  readonly name: string;
+  readonly frames: readonly Frame[];
+  readonly packets: number;
+  readonly mode: "none" | "nat" | "coalesce";
+}
 
 function measure(
-  name: string,
-  frames: readonly Frame[],
-  packets: number,
-  mode: "none" | "nat" | "coalesce",
-): void {
+  { name, frames, packets, mode }: PipelineCase,
+  variant: VariantName,
+  random: Seeded,
+): PipelineFigure {
   const left = newCore(variant);
   const right = newCore(variant);
   const pair = link(left, right, (length) => random.bytes(length));
@@ -56,9 +76,11 @@ function measure(
   } as const;
   right.addFlow(keyOf(inner, pair.right), pair.right, mode === "nat" ? rewrite : undefined, NOW);
 
-  const out = encapsulateRepeatedly(left, frames, packets);
-  const into = decapsulateRepeatedly(left, right, frames, packets);
-  console.log(name.padEnd(34), out.toFixed(0).padStart(12), into.toFixed(0).padStart(12));
+  return {
+    name,
+    encapsulate: encapsulateRepeatedly(left, frames, packets),
+    decapsulate: decapsulateRepeatedly(left, right, frames, packets),
+  };
 }
 
 function encapsulateRepeatedly(core: WasmPacketCore, frames: readonly Frame[], packets: number): number {
@@ -127,4 +149,13 @@ function receive(core: WasmPacketCore, trains: readonly Pick<Train, "bytes" | "s
     core.batch.setDatagramIn(i, at, bytes.length, segmentLength, 0);
   }
   core.batch.setDatagramInCount(trains.length);
+}
+
+if (import.meta.main) {
+  const variant = process.argv[2] === "plain" ? "plain" : "release";
+  console.log(`${variant} build, Node ${process.version}, ns per packet`);
+  console.log("case".padEnd(34), "encapsulate".padStart(12), "decapsulate".padStart(12));
+  for (const { name, encapsulate, decapsulate } of measurePipeline(variant)) {
+    console.log(name.padEnd(34), encapsulate.toFixed(0).padStart(12), decapsulate.toFixed(0).padStart(12));
+  }
 }

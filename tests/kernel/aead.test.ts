@@ -11,7 +11,7 @@ import {
   UDP_OUT_BASE,
 } from "../../assembly/abi.ts";
 import { loadCryptoKernels } from "./crypto-kernels.ts";
-import { SEED, Seeded } from "./seeded.ts";
+import { SEED, Seeded } from "./twins/seeded.ts";
 import { VARIANTS, type VariantName } from "./variants.ts";
 
 const LONGEST = 2048;

@@ -10,7 +10,7 @@ import {
   REPLAY_WINDOW,
 } from "../../assembly/abi.ts";
 import { loadCryptoKernels } from "./crypto-kernels.ts";
-import { SEED, Seeded } from "./seeded.ts";
+import { SEED, Seeded } from "./twins/seeded.ts";
 import { VARIANTS, type VariantName } from "./variants.ts";
 
 const SLOT = KEYPAIRS_BASE + KEYPAIR_REPLAY;

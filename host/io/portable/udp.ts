@@ -9,6 +9,8 @@ import type { DatagramMemory, UdpCounters, UdpSockets } from "../udp.ts";
 const QUEUE_LIMIT = 1024;
 /** Remote addresses whose local counterpart is remembered. */
 const LOCAL_CACHE_LIMIT = 1024;
+/** Datagrams whose local address is being looked up, each with a socket; beyond it new ones are dropped. */
+const LOOKUP_LIMIT = 64;
 const BUFFER_BYTES = 4 << 20;
 
 interface Received {
@@ -39,6 +41,7 @@ export class PortableUdp implements UdpSockets {
   readonly #sockets: { readonly 4: dgram.Socket | undefined; readonly 6: dgram.Socket | undefined };
   readonly #queues: { readonly 4: Received[]; readonly 6: Received[] } = { 4: [], 6: [] };
   readonly #localFor = new Map<IpAddress, IpAddress>();
+  #lookups = 0;
   #last: Received[] = [];
 
   /** Rejects if neither family can be bound. */
@@ -128,8 +131,11 @@ export class PortableUdp implements UdpSockets {
       this.#push(family, payload, known, from);
       return;
     }
+    if (this.#lookups >= LOOKUP_LIMIT) return;
+    this.#lookups += 1;
     // Until the answer is there the datagrams of this source arrive a little later than others.
     void localAddressTowards(family, from).then((local) => {
+      this.#lookups -= 1;
       if (local === undefined) return;
       if (this.#localFor.size >= LOCAL_CACHE_LIMIT) this.#localFor.clear();
       this.#localFor.set(from.ip, local);

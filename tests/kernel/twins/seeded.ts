@@ -1,9 +1,12 @@
 // Reproducible randomness for tests: SEED from the environment, or a new one that a failing test reports.
 
+/** The seed of this run: SEED from the environment, or a fresh one. Failure messages name it. */
+export const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000_007);
+
 export class Seeded {
   #state: number;
 
-  constructor(seed: number) {
+  constructor(seed: number = SEED) {
     this.#state = seed >>> 0;
   }
 
@@ -29,17 +32,16 @@ export class Seeded {
     return items[this.below(items.length)] as T;
   }
 
-  bytes(length: number): Uint8Array {
+  bytes(length: number): Uint8Array<ArrayBuffer> {
     return Uint8Array.from({ length }, () => this.u32() & 0xff);
   }
 }
 
 /** Runs `body` with a seeded source; a failure names the seed. */
 export function withSeed(body: (random: Seeded) => void): void {
-  const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000_007);
   try {
-    body(new Seeded(seed));
+    body(new Seeded());
   } catch (error) {
-    throw new Error(`failed with SEED=${seed}`, { cause: error });
+    throw new Error(`failed with SEED=${SEED}`, { cause: error });
   }
 }
