@@ -21,12 +21,21 @@ const macro =
     ? undefined
     : await measureFirstLight(quick ? { rounds: 2, seconds: 2 } : { rounds: 5, seconds: 4 });
 
-for (const table of Object.values(micro ?? {})) console.table(table);
+for (const figures of Object.values(micro ?? {})) console.table(figures.map(rounded));
 if (macro !== undefined) printMacro(macro);
 if (!quick && only === undefined) writeResults();
 
 function measureMicro() {
   return { aead: measureAead(), nat: benchNat(), pipeline: measurePipeline() };
+}
+
+/** Tenths are noise already. */
+function rounded(figure: object): object {
+  const entries = Object.entries(figure).map(([key, value]) => [
+    key,
+    typeof value === "number" ? Math.round(value) : value,
+  ]);
+  return Object.fromEntries(entries);
 }
 
 function printMacro(figures: FirstLightFigures): void {
