@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import {
   readTokenFile,
   TokenFileError,
@@ -14,8 +14,14 @@ import { START_UNIX, seededRandom } from "./portal-bench.ts";
 
 const random = seededRandom(5);
 
+const directory = fs.mkdtempSync(path.join(os.tmpdir(), "culvert-tokens-"));
+after(() => fs.rmSync(directory, { recursive: true, force: true }));
+let files = 0;
+
 function temporaryFile(): string {
-  return path.join(fs.mkdtempSync(path.join(os.tmpdir(), "culvert-tokens-")), "tokens.json");
+  const own = path.join(directory, String(files++));
+  fs.mkdirSync(own);
+  return path.join(own, "tokens.json");
 }
 
 test("a token's text begins with a dot, names its kind, and is found by its id and secret", () => {
