@@ -19,7 +19,13 @@ const PACKAGES = {
   curl: "curl",
   iperf3: "iperf3",
 };
-const TEST_PACKAGES = { ...PACKAGES, "wireguard-go": "wireguard-go", wg: "wireguard-tools", dig: "dnsutils" };
+const TEST_PACKAGES = {
+  ...PACKAGES,
+  "wireguard-go": "wireguard-go",
+  wg: "wireguard-tools",
+  dig: "dnsutils",
+  openssl: "openssl",
+};
 
 const COMMANDS = {
   lab: { packages: PACKAGES, program: ["dist/culvert.js", "lab"] },

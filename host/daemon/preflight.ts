@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
+import { eraseVariable } from "../io/linux/environment.ts";
 
 /** A condition that the operator has to change; its message says how. Raised before anything was touched. */
 export class SetupError extends Error {
@@ -30,8 +31,7 @@ export function checkTunnelPrivileges(role: string, tools: readonly string[]): v
 
 /** Reads a token: from the environment (and takes it out of there), else from a file only its owner can read. */
 export function readToken(file: string | undefined, role: string): string {
-  const fromEnvironment = process.env["CULVERT_TOKEN"];
-  delete process.env["CULVERT_TOKEN"];
+  const fromEnvironment = eraseVariable("CULVERT_TOKEN");
   if (fromEnvironment !== undefined && fromEnvironment.trim() !== "") return fromEnvironment.trim();
 
   if (file === undefined) {

@@ -95,6 +95,7 @@ export class Lab {
 
   /** Starts one daemon and waits until it is ready to be used. */
   async start(name: DaemonName, extraArgs: readonly string[] = []): Promise<void> {
+    if (this.#processes.has(name)) throw new Error(`${name} was started already; stop it first`);
     const from = this.log(name).length;
     const child = this.#spawnDaemon(name, extraArgs);
     const ready = waitForLine(this.logFile(name), READY[name], { timeoutMs: START_TIMEOUT_MS, from });
