@@ -8,7 +8,7 @@ export const ABI_VERSION = 1;
 // ── Memory map ──────────────────────────────────────────────────────────────────────────────────
 // region            owner   what
 // STATIC            core    AssemblyScript's static data (masks, scratch); below 64 KiB
-// HOST_IO           host    iovecs, msghdrs, control messages, socket addresses, epoll events
+// HOST_IO           host    free for hosts whose I/O structures must lie in linear memory; the core never looks
 // BATCH             both    counts, cursors, descriptors, drop counters
 // SLOTS             core    packets handed to the slow path, and scratch for building one packet
 // TUN_IN            host    frames read from the TUN device, packed one behind the other
@@ -107,10 +107,9 @@ export const SLOW_BASE = 0x8a000;
 export const SLOW_DESC_BYTES = 32;
 /** u16 peer ids of peers that became active since the list was drained. */
 export const TOUCHED_BASE = 0x8e000;
-/** u64 counters, one per DROP_* reason, then one per COUNT_*. */
+/** u64 counters, one per DROP_* reason. */
 export const DROPS_BASE = 0x90000;
 export const DROP_REASONS = 48;
-export const COUNTERS_BASE = 0x90400;
 
 // ── Results of encapsulate and decapsulate ──────────────────────────────────────────────────────
 /** All input consumed. */

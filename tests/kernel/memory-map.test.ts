@@ -115,7 +115,6 @@ test("the parts of the batch block are disjoint", () => {
     ["SLOW", abi.SLOW_BASE, abi.SLOW_CAPACITY * abi.SLOW_DESC_BYTES],
     ["TOUCHED", abi.TOUCHED_BASE, abi.PEER_CAPACITY * 2],
     ["DROPS", abi.DROPS_BASE, abi.DROP_REASONS * 8],
-    ["COUNTERS", abi.COUNTERS_BASE, abi.BATCH_BASE + abi.BATCH_BYTES - abi.COUNTERS_BASE],
   ]);
 });
 
