@@ -3,11 +3,12 @@ import { Reassembly } from "./reassembly.ts";
 import { advance, distance } from "./sequence.ts";
 
 const MAX_WINDOW = 0xffff;
+/** Room that the peer is told of; less would make it send in small pieces (RFC 9293 §3.8.6.2.2). */
+const WORTHWHILE_BYTES = 1240;
 
 /** The receiving half of a connection: what arrived in order and was not read yet, and the window. */
 export class Receiver {
   readonly #queue: ByteQueue;
-  readonly #capacity: number;
   readonly #reassembly = new Reassembly();
   #next: number;
   /** Right edge of the window that the peer knows of. */
@@ -16,7 +17,6 @@ export class Receiver {
   /** `next`: the sequence number behind the peer's SYN. */
   constructor(next: number, capacity: number) {
     this.#queue = new ByteQueue(capacity);
-    this.#capacity = capacity;
     this.#next = next;
     this.#announced = advance(next, Math.min(capacity, MAX_WINDOW));
   }
@@ -42,7 +42,7 @@ export class Receiver {
   /** Whether the peer should hear that there is room again. */
   get hasOpened(): boolean {
     const edge = advance(this.#next, Math.min(this.#queue.free, MAX_WINDOW));
-    return distance(this.#announced, edge) >= this.#capacity / 2;
+    return distance(this.#announced, edge) >= WORTHWHILE_BYTES;
   }
 
   /** RFC 9293 §3.10.7.4, first check: whether any of the segment lies in the window. */
