@@ -17,9 +17,10 @@ const MAX_UDP_ANSWER_BYTES = 1200;
 /** Addresses that are new may take a moment until they can be bound (tunnel-core §13.8). */
 const BIND_TRIES = 3;
 const BIND_PAUSE_MS = 100;
-/** Connections at one time, and queries of one of them; further ones are refused, or wait. */
+/** Further connections are refused. */
 const MAX_CONNECTIONS = 256;
-const MAX_PIPELINED = 64;
+/** Queries of one connection in work; further ones fail. A Culvert client asks as many at once. */
+const MAX_PIPELINED = 256;
 const IDLE_MS = 30_000;
 
 export interface GatewayDnsParts {
@@ -117,18 +118,20 @@ export class GatewayDns {
       hasEnded = true;
       if (inWork === 0) socket.end();
     });
+    // A client that does not read is not read from either, so that answers cannot pile up.
+    socket.on("drain", () => socket.resume());
     socket.on("data", (chunk: Buffer) => {
       for (const message of reader.read(chunk)) {
         inWork += 1;
-        void this.#answer(message, "tcp").then((answer) => {
+        const answer =
+          inWork > MAX_PIPELINED ? Promise.resolve(refusal(message)) : this.#answer(message, "tcp");
+        void answer.then((bytes) => {
           inWork -= 1;
-          if (answer === undefined) socket.destroy();
-          else socket.write(frameMessage(answer));
+          if (bytes === undefined) socket.destroy();
+          else if (!socket.destroyed && !socket.write(frameMessage(bytes))) socket.pause();
           if (hasEnded && inWork === 0) socket.end();
-          if (inWork < MAX_PIPELINED) socket.resume();
         });
       }
-      if (inWork >= MAX_PIPELINED) socket.pause();
     });
   }
 
@@ -138,11 +141,16 @@ export class GatewayDns {
     if (query === undefined) return undefined;
 
     const nameserver = this.#ranking.fastest(transport);
-    if (nameserver === undefined) return emptyResponse(query, RCODE_SERVFAIL);
+    if (nameserver === undefined) return refusal(message);
     const server = { ip: nameserver, port: NAMESERVER_PORT };
     const result = await this.#parts.forwarder.forward(server, query.bytes, transport);
     return result.kind === "answer" ? result.message : emptyResponse(query, RCODE_SERVFAIL);
   }
+}
+
+function refusal(message: Uint8Array): Uint8Array | undefined {
+  const query = decodeQuery(message);
+  return query === undefined ? undefined : emptyResponse(query, RCODE_SERVFAIL);
 }
 
 async function retry<T>(attempt: () => Promise<T>): Promise<T> {
