@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { type DnsLoadFigures, measureDnsLoad } from "./macro/dns-load.ts";
 import { type FirstLightFigures, measureFirstLight } from "./macro/first-light.ts";
 import type { Spread } from "./macro/measure.ts";
 import { measureAead } from "./micro/aead.ts";
@@ -13,13 +14,20 @@ import { measurePipeline } from "./micro/pipeline.ts";
 const root = path.dirname(import.meta.dirname);
 const args = process.argv.slice(2);
 const quick = args.includes("--quick");
+const bundle = path.join(root, "dist");
 const only = args.includes("--only") ? args[args.indexOf("--only") + 1] : undefined;
 
 const micro = only === "macro" ? undefined : measureMicro();
 const macro =
   only === "micro"
     ? undefined
-    : await measureFirstLight(quick ? { rounds: 2, seconds: 2 } : { rounds: 5, seconds: 4 });
+    : {
+        ...(await measureFirstLight(quick ? { rounds: 2, seconds: 2 } : { rounds: 5, seconds: 4 })),
+        dns: await measureDnsLoad({
+          ...(quick ? { rounds: 1, seconds: 2 } : { rounds: 3, seconds: 3 }),
+          bundle,
+        }),
+      };
 
 for (const figures of Object.values(micro ?? {})) console.table(figures.map(rounded));
 if (macro !== undefined) printMacro(macro);
@@ -38,7 +46,7 @@ function rounded(figure: object): object {
   return Object.fromEntries(entries);
 }
 
-function printMacro(figures: FirstLightFigures): void {
+function printMacro(figures: FirstLightFigures & { readonly dns: DnsLoadFigures }): void {
   const reference = figures.throughput["wireguard-go (Debian)"];
   console.log("\nOne TCP stream, Gbit/s: median (lowest–highest)");
   for (const [name, { up, down, retransmits }] of Object.entries(figures.throughput)) {
@@ -52,6 +60,10 @@ function printMacro(figures: FirstLightFigures): void {
   }
   console.log("\nFirst DNS question to first byte of a page, ms");
   console.log(`  cold ${text(figures.firstByteMs.cold)}   warm ${text(figures.firstByteMs.warm)}`);
+  const { answersPerSecond, lost, latencyMs } = figures.dns;
+  console.log("\nNames of resources, answered to one load generator");
+  console.log(`  ${answersPerSecond.median.toFixed(0)} answers per second, ${lost} lost`);
+  console.log(`  one at a time, ms: median ${text(latencyMs.median)}   p99 ${text(latencyMs.p99)}`);
   console.log("\nResident memory, MiB");
   for (const [name, { idle, after, peak }] of Object.entries(figures.residentMib)) {
     console.log(

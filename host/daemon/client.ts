@@ -1,10 +1,13 @@
 import type { ClientCommand, ClientEvent, TunConfig } from "../core/client/events.ts";
 import { noiseCrypto } from "../io/crypto.ts";
+import { beginConnectMarked } from "../io/linux/marked-socket.ts";
 import { FIREWALL_MARK, removePolicyRules, TunNetwork } from "../io/linux/network.ts";
 import { ResolvConf } from "../io/linux/resolv-conf.ts";
 import { systemRandom } from "../io/random.ts";
 import { DataPlane } from "./data-plane.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
+import { DohClient } from "./doh-client.ts";
+import { resolveAround } from "./host-lookup.ts";
 import { type Logger, logNote } from "./log.ts";
 import { PortalConnection } from "./portal-connection.ts";
 import { connectAroundTunnel, fatalText } from "./portal-link.ts";
@@ -31,6 +34,10 @@ export class ClientDaemon {
   readonly #resolvConf = new ResolvConf();
   readonly #network: TunNetwork;
   readonly #forwarder = new DnsForwarder(FIREWALL_MARK);
+  readonly #doh = new DohClient({
+    resolve: (host) => resolveAround(host, this.#resolvConf.systemResolvers(), this.#forwarder),
+    connect: (remote) => beginConnectMarked(remote, FIREWALL_MARK),
+  });
   readonly #configuration = new TaskQueue((error) =>
     this.#fail(`cannot configure the system: ${error.message}`),
   );
@@ -87,12 +94,14 @@ export class ClientDaemon {
   reset(): void {
     this.#privateKey = systemRandom().bytes(32);
     this.#log.info({}, "network changed: starting over with a new key");
+    this.#doh.reset();
     this.#plane?.send({ kind: "reset", privateKey: this.#privateKey });
     this.#portal?.reconnect(noiseCrypto().publicKey(this.#privateKey));
   }
 
   async stop(exitCode: number): Promise<void> {
     clearInterval(this.#resolverTimer);
+    this.#doh.reset();
     this.#portal?.close();
     await this.#configuration.settled();
     const statistics = await this.#plane?.shutdown();
@@ -132,7 +141,12 @@ export class ClientDaemon {
         this.#configuration.add(() => this.#configure(event.config));
         break;
       case "host-dns-query":
-        void this.#forwarder.forward(event.server, event.message).then((result) => {
+        void this.#forwarder.forward(event.server, event.message, event.transport).then((result) => {
+          this.#plane?.send({ kind: "host-dns-result", id: event.id, result });
+        });
+        break;
+      case "host-doh-query":
+        void this.#doh.ask(event.url, event.message).then((result) => {
           this.#plane?.send({ kind: "host-dns-result", id: event.id, result });
         });
         break;

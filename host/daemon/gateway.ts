@@ -4,8 +4,11 @@ import type { GatewayCommand, GatewayEvent, GatewayTunConfig } from "../core/gat
 import { noiseCrypto } from "../io/crypto.ts";
 import { Forwarding } from "../io/linux/forwarding.ts";
 import { FIREWALL_MARK, TunNetwork } from "../io/linux/network.ts";
+import { ResolvConf } from "../io/linux/resolv-conf.ts";
 import { systemRandom } from "../io/random.ts";
 import { DataPlane } from "./data-plane.ts";
+import { DnsForwarder } from "./dns-forwarder.ts";
+import { GatewayDns } from "./gateway-dns.ts";
 import { type Logger, logNote } from "./log.ts";
 import { PortalConnection } from "./portal-connection.ts";
 import { connectAroundTunnel, fatalText } from "./portal-link.ts";
@@ -28,6 +31,7 @@ export class GatewayDaemon {
   readonly #log: Logger;
   readonly #network: TunNetwork;
   readonly #forwarding = new Forwarding();
+  readonly #dns: GatewayDns;
   readonly #configuration = new TaskQueue((error) =>
     this.#fail(`cannot configure the system: ${error.message}`),
   );
@@ -43,6 +47,12 @@ export class GatewayDaemon {
     this.#options = options;
     this.#log = log;
     this.#network = new TunNetwork(options.tunName, "main");
+    const resolvConf = new ResolvConf();
+    this.#dns = new GatewayDns({
+      forwarder: new DnsForwarder(FIREWALL_MARK),
+      nameservers: () => resolvConf.systemResolvers(),
+      log,
+    });
   }
 
   /** Resolves with the exit code once the daemon has ended. */
@@ -72,6 +82,7 @@ export class GatewayDaemon {
 
   async stop(exitCode: number): Promise<void> {
     this.#portal?.close();
+    this.#dns.close();
     await this.#configuration.settled();
     const statistics = await this.#plane?.shutdown();
     if (statistics !== undefined) this.#log.info(statistics as never, "final counters");
@@ -121,6 +132,7 @@ export class GatewayDaemon {
   async #configure(config: GatewayTunConfig): Promise<void> {
     const families = await this.#network.setAddresses(config.ipv4, config.ipv6);
     await this.#network.setRoutes(config.routes);
+    await this.#dns.serve([...(families.v4 ? [config.ipv4] : []), ...(families.v6 ? [config.ipv6] : [])]);
     if (this.#configured) return;
 
     this.#configured = true;

@@ -5,6 +5,7 @@ import path from "node:path";
 import type { LabHost } from "./host.ts";
 import { type LogLine, readLog, waitForLine } from "./log-watch.ts";
 import { LAB_PORTAL, LAB_TOKENS, portalConfiguration } from "./policy.ts";
+import { DEFAULT_RECORDS, type LabRecords, PUBLIC_RECORDS } from "./records.ts";
 import {
   ADDRESSES,
   createTopology,
@@ -22,7 +23,7 @@ export interface LabOptions {
   /** Folder of a built bundle to run; default: what this code itself is, source or bundle. */
   readonly bundle?: string | undefined;
   /** Names and addresses in the site's DNS. */
-  readonly records?: Readonly<Record<string, readonly string[]>>;
+  readonly records?: LabRecords;
 }
 
 /** How a lab that was left up can be found again. */
@@ -34,15 +35,6 @@ export interface LabState {
 
 const START_TIMEOUT_MS = 15_000;
 const STOP_TIMEOUT_MS = 5_000;
-
-export const DEFAULT_RECORDS = {
-  "web.private.test": [ADDRESSES.namedWeb.v4, ADDRESSES.namedWeb.v6],
-};
-
-/** Public names that are no resources. */
-const PUBLIC_RECORDS = {
-  "public.test": [ADDRESSES.publicWeb.v4, ADDRESSES.publicWeb.v6],
-};
 
 /**
  * All of Culvert on one machine: a topology of hosts, servers on them, and portal, relay, gateway and client
@@ -79,7 +71,7 @@ export class Lab {
   }
 
   /** Changes what the site's DNS server answers, from the next query on. */
-  setRecords(records: Readonly<Record<string, readonly string[]>>): void {
+  setRecords(records: LabRecords): void {
     const file = path.join(this.directory, "site-records.json");
     fs.writeFileSync(`${file}.new`, JSON.stringify(records));
     fs.renameSync(`${file}.new`, file);

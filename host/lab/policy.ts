@@ -32,7 +32,7 @@ sites:
 resources:
   - name: Private web
     type: dns
-    address: "*.private.test"
+    address: "**.private.test"
     site: Private network
     filters: [{ protocol: tcp, ports: ["80", "7000"] }, { protocol: icmp }]
   - name: Server network

@@ -6,13 +6,14 @@ import fs from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import dnsPacket from "dns-packet";
+import type { LabRecord, LabRecords } from "./records.ts";
 
 export interface ServiceConfiguration {
   /** Addresses with a web server on port 80 and 8080, and an echo server on port 7000. */
   readonly web: readonly string[];
-  /** Addresses with a DNS server on port 53, UDP. */
+  /** Addresses with a DNS server on port 53, UDP and TCP. */
   readonly dns: readonly string[];
-  /** JSON file of `{name: [addresses]}`; read for every query, so that tests can change records. */
+  /** JSON file of `LabRecords`; read for every query, so that tests can change records. */
   readonly records: string;
 }
 
@@ -80,35 +81,70 @@ function serveEcho(socket: net.Socket): void {
 async function serveDns(address: string, recordsFile: string): Promise<void> {
   const socket = dgram.createSocket(address.includes(":") ? "udp6" : "udp4");
   socket.on("message", (message, remote) => {
-    const answer = answerQuery(message, recordsFile);
+    const answer = answerQuery(message, recordsFile, "udp");
     if (answer !== undefined) socket.send(answer, remote.port, remote.address);
   });
   socket.bind(53, address);
   await once(socket, "listening");
+  await listen(
+    net.createServer((connection) => serveDnsStream(connection, recordsFile)),
+    53,
+    address,
+  );
 }
 
-function answerQuery(message: Buffer, recordsFile: string): Buffer | undefined {
+function serveDnsStream(socket: net.Socket, recordsFile: string): void {
+  let bytes = Buffer.alloc(0);
+  socket.on("error", () => socket.destroy());
+  socket.on("data", (chunk) => {
+    bytes = Buffer.concat([bytes, Buffer.from(chunk)]);
+    while (bytes.length >= 2 && bytes.length >= 2 + bytes.readUInt16BE()) {
+      const end = 2 + bytes.readUInt16BE();
+      const answer = answerQuery(bytes.subarray(2, end), recordsFile, "tcp");
+      bytes = bytes.subarray(end);
+      if (answer === undefined) return void socket.destroy();
+      const length = Buffer.alloc(2);
+      length.writeUInt16BE(answer.length);
+      socket.write(Buffer.concat([length, answer]));
+    }
+  });
+}
+
+const NXDOMAIN = 3;
+/** What a client takes over UDP that does not say (RFC 1035 §4.2.1). */
+const PLAIN_UDP_BYTES = 512;
+
+function answerQuery(message: Buffer, recordsFile: string, transport: "udp" | "tcp"): Buffer | undefined {
   try {
     const query = dnsPacket.decode(message);
     const question = query.questions?.[0];
     if (question === undefined) return undefined;
 
-    const records = JSON.parse(fs.readFileSync(recordsFile, "utf8")) as Record<string, string[]>;
-    const addresses = records[question.name.toLowerCase()];
-    const answers = (addresses ?? [])
-      .filter((a) => question.type === (a.includes(":") ? "AAAA" : "A"))
-      .map((a) => ({ type: question.type as "A" | "AAAA", name: question.name, ttl: 1, data: a }));
-    const NXDOMAIN = 3;
-    return dnsPacket.encode({
+    const all = JSON.parse(fs.readFileSync(recordsFile, "utf8")) as LabRecords;
+    const records = all[question.name.toLowerCase()];
+    const answers = (records ?? []).map(recordOf).filter(({ type }) => type === question.type);
+    const response = {
       type: "response",
       id: query.id ?? 0,
-      flags: dnsPacket.AUTHORITATIVE_ANSWER | (addresses === undefined ? NXDOMAIN : 0),
+      flags: dnsPacket.AUTHORITATIVE_ANSWER | (records === undefined ? NXDOMAIN : 0),
       questions: [question],
-      answers,
+    } satisfies dnsPacket.Packet;
+    const whole = dnsPacket.encode({
+      ...response,
+      answers: answers.map((answer) => ({ ...answer, name: question.name, ttl: 1 }) as dnsPacket.Answer),
     });
+    const opt = (query.additionals ?? []).find((record) => record.type === "OPT");
+    const limit = opt === undefined ? PLAIN_UDP_BYTES : Math.max(opt.udpPayloadSize, PLAIN_UDP_BYTES);
+    if (transport === "tcp" || whole.length <= limit) return whole;
+    return dnsPacket.encode({ ...response, flags: response.flags | dnsPacket.TRUNCATED_RESPONSE });
   } catch {
     return undefined;
   }
+}
+
+function recordOf(record: LabRecord): Exclude<LabRecord, string> | { type: "A" | "AAAA"; data: string } {
+  if (typeof record !== "string") return record;
+  return { type: record.includes(":") ? "AAAA" : "A", data: record };
 }
 
 await main(process.argv[2] ?? "");

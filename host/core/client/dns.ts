@@ -1,7 +1,15 @@
 import type { IpAddress, SocketAddress } from "../address.ts";
 import { DnsCache } from "../dns/cache.ts";
-import { decodeAnswer, decodeQuery, emptyResponse, fitUdp, RCODE_SERVFAIL } from "../dns/message.ts";
-import { type SentinelMapping, Sentinels } from "../dns/sentinels.ts";
+import { isDohUrl } from "../dns/doh.ts";
+import {
+  decodeAnswer,
+  decodeQuery,
+  emptyResponse,
+  fitUdp,
+  RCODE_SERVFAIL,
+  withoutId,
+} from "../dns/message.ts";
+import { type SentinelMapping, Sentinels, type Upstream } from "../dns/sentinels.ts";
 import type { Assignment, StubResolver } from "../dns/stub-resolver.ts";
 import type { DropReason } from "../drop.ts";
 import type { ResourceId } from "../id.ts";
@@ -10,11 +18,13 @@ import { type IpPacket, parseIpPacket } from "../packet/ip-packet.ts";
 import { udpPacket } from "../packet/udp.ts";
 import type { PacketCore } from "../packet-core.ts";
 import type { Random } from "../random.ts";
-import type { Deadline, Instant } from "../time.ts";
+import { type Deadline, earliest, type Instant } from "../time.ts";
 import type { HostDnsResult } from "./events.ts";
 import type { Outbox } from "./outbox.ts";
 import type { ClientRoutes } from "./routing.ts";
-import { type AskedQuery, TunnelQueries } from "./tunnel-queries.ts";
+import { StreamServer } from "./stream-server.ts";
+import { type AskedQuery, type Claim, TunnelQueries } from "./tunnel-queries.ts";
+import { TunnelStreams } from "./tunnel-streams.ts";
 
 const DNS_PORT = 53;
 /** Queries at the host at one time; further ones are dropped (tunnel-core §2.5). */
@@ -30,7 +40,13 @@ export interface ClientDnsParts {
   readonly random: Random;
 }
 
-/** What became of a packet to a sentinel. */
+/** What the portal says about DNS. */
+export interface PortalServers {
+  readonly do53: readonly IpAddress[];
+  readonly doh: readonly string[];
+}
+
+/** What became of a query, or of a packet to a sentinel. */
 export type DnsOutcome =
   | { readonly kind: "done" }
   | { readonly kind: "dropped"; readonly reason: DropReason }
@@ -45,7 +61,11 @@ interface HostQuery extends AskedQuery {
   readonly sentAt: Instant;
 }
 
-/** The DNS servers that live on the sentinels (tunnel-core §11). */
+/**
+ * The DNS servers that live on the sentinels, over UDP and TCP (tunnel-core §11).
+ *
+ * After every call work off `handleNextQuery` until there is none, then drain `pollTunnelPacket`.
+ */
 export class ClientDns {
   readonly #core: PacketCore;
   readonly #routes: ClientRoutes;
@@ -55,8 +75,10 @@ export class ClientDns {
   readonly #cache = new DnsCache();
   readonly #hostQueries = new Map<number, HostQuery>();
   readonly #tunnelQueries: TunnelQueries;
+  readonly #tunnelStreams: TunnelStreams;
+  readonly #streams: StreamServer;
   #nextQueryId = 1;
-  #portalServers: readonly IpAddress[] = [];
+  #portalServers: PortalServers = { do53: [], doh: [] };
   #systemServers: readonly IpAddress[] = [];
 
   constructor({ core, routes, stub, outbox, random }: ClientDnsParts) {
@@ -65,16 +87,24 @@ export class ClientDns {
     this.#stub = stub;
     this.#outbox = outbox;
     this.#tunnelQueries = new TunnelQueries(random);
+    this.#tunnelStreams = new TunnelStreams(random);
+    this.#streams = new StreamServer(random);
   }
 
-  setPortalServers(servers: readonly IpAddress[]): void {
-    this.#portalServers = servers;
-    this.#updateServers();
+  setPortalServers({ do53, doh }: PortalServers, now: Instant): void {
+    const usable = doh.filter(isDohUrl);
+    if (usable.length < doh.length) {
+      this.#outbox.note("warn", "DNS over HTTPS: a URL of the portal cannot be used", {
+        refused: doh.length - usable.length,
+      });
+    }
+    this.#portalServers = { do53, doh: usable };
+    this.#updateServers(now);
   }
 
-  setSystemServers(servers: readonly IpAddress[]): void {
+  setSystemServers(servers: readonly IpAddress[], now: Instant): void {
     this.#systemServers = servers;
-    this.#updateServers();
+    this.#updateServers(now);
   }
 
   get mapping(): readonly SentinelMapping[] {
@@ -86,34 +116,69 @@ export class ClientDns {
     this.#cache.flush();
   }
 
-  /** The network changed: answers to what the host was asked do not come any more. */
-  abandonHostQueries(): void {
+  /**
+   * The network changed: answers to what the host was asked do not come any more, nor answers by the
+   * connections in the tunnel (tunnel-core §18.1). Who asked over UDP asks again by itself.
+   */
+  handleReset(now: Instant): void {
+    const queries = [...this.#hostQueries.values()];
     this.#hostQueries.clear();
+    for (const asked of queries) if (asked.stream !== undefined) this.fail(asked, now);
+    this.#resetTunnelStreams(now);
   }
 
-  /** One packet to an address of the sentinel ranges. It goes no further itself (tunnel-core §11.3). */
+  /** Our tunnel addresses changed: connections from and to the old ones are over. */
+  handleMoved(now: Instant): void {
+    this.#streams.abortExcept(() => false);
+    this.#resetTunnelStreams(now);
+  }
+
+  /**
+   * One packet to an address of the sentinel ranges. It goes no further itself (tunnel-core §11.3). What
+   * came by TCP is in `takeQuery`.
+   */
   handlePacket(packet: IpPacket, now: Instant): DnsOutcome {
     const upstream = this.#sentinels.upstreamOf(packet.destination);
     if (upstream === undefined) return { kind: "dropped", reason: "unmapped-sentinel" };
-    if (packet.kind !== "udp" || packet.destinationPort !== DNS_PORT) {
-      return { kind: "dropped", reason: "unsupported-protocol" };
+    if (packet.destinationPort !== DNS_PORT) return { kind: "dropped", reason: "unsupported-protocol" };
+    if (packet.kind === "tcp") {
+      this.#streams.handlePacket(packet, now);
+      return { kind: "done" };
     }
+    if (packet.kind !== "udp") return { kind: "dropped", reason: "unsupported-protocol" };
+
     const query = decodeQuery(packet.bytes.subarray(packet.payloadOffset));
     if (query === undefined) return { kind: "dropped", reason: "bad-dns-message" };
-
     const sentinel = { ip: packet.destination, port: packet.destinationPort };
     const asker = { ip: packet.source, port: packet.sourcePort };
-    return this.#resolve({ query, sentinel, asker }, upstream, now);
+    return this.#resolve({ query, sentinel, asker, stream: undefined }, upstream, now);
+  }
+
+  /** Works on the next query that came by TCP; undefined: there is none. */
+  handleNextQuery(now: Instant): DnsOutcome | undefined {
+    this.#sendStreams(now);
+    const asked = this.#streams.takeQuery(now);
+    if (asked === undefined) {
+      this.#sendStreams(now);
+      return undefined;
+    }
+    const upstream = this.#sentinels.upstreamOf(asked.sentinel.ip);
+    const outcome = upstream === undefined ? undefined : this.#resolve(asked, upstream, now);
+    if (outcome === undefined || outcome.kind === "dropped") {
+      this.fail(asked, now);
+      return { kind: "done" };
+    }
+    return outcome;
   }
 
   handleHostResult(id: number, result: HostDnsResult, now: Instant): void {
     const asked = this.#hostQueries.get(id);
     if (asked === undefined) return;
     this.#hostQueries.delete(id);
-    // The application asks again by itself; SERVFAIL would make it give up (tunnel-core §11.6).
-    if (result.kind === "timeout") return;
+    // Who asked over UDP asks again by itself; SERVFAIL would make it give up (tunnel-core §11.6).
+    if (result.kind === "timeout" && asked.stream === undefined) return;
     if (result.kind === "answer") this.#relay(asked, result.message, now);
-    else this.fail(asked);
+    else this.fail(asked, now);
   }
 
   /** Makes the packet that asks `server` from our address of its family; undefined: answered SERVFAIL. */
@@ -125,67 +190,124 @@ export class ClientDns {
   ): IpPacket | undefined {
     const bytes = this.#tunnelQueries.open(asked, server, source, now);
     const packet = bytes === undefined ? undefined : parseIpPacket(bytes);
-    if (packet === undefined) this.fail(asked);
+    if (packet === undefined) this.fail(asked, now);
     return packet;
   }
 
   /** A packet of `askInTunnel` cannot be sent. */
-  failInTunnel(asked: AskedQuery, packet: IpPacket): void {
+  failInTunnel(asked: AskedQuery, packet: IpPacket, now: Instant): void {
     this.#tunnelQueries.abandon(packet);
-    this.fail(asked);
+    this.fail(asked, now);
+  }
+
+  /** Asks `server` over TCP from our address of its family; the packets are in `pollTunnelPacket`. */
+  askInTunnelStream(asked: AskedQuery, server: SocketAddress, source: IpAddress, now: Instant): void {
+    if (!this.#tunnelStreams.ask(asked, server, source, now)) this.fail(asked, now);
+  }
+
+  /** A TCP packet of ours that is to be routed into the tunnel. */
+  pollTunnelPacket(now: Instant): IpPacket | undefined {
+    const bytes = this.#tunnelStreams.pollPacket(now);
+    return bytes === undefined ? undefined : parseIpPacket(bytes);
   }
 
   /** A packet from a gateway; `consumed` if it belongs to a query of ours and must not reach the device. */
   handleInbound(packet: IpPacket, now: Instant): "consumed" | "not-ours" {
+    if (packet.kind === "tcp") {
+      if (!this.#tunnelStreams.handleInbound(packet, now)) return "not-ours";
+      this.#settleTunnelStreams(now);
+      return "consumed";
+    }
     const error = icmpErrorOf(packet);
-    const claim =
-      typeof error === "object" ? this.#tunnelQueries.claimError(error) : this.#tunnelQueries.claim(packet);
-    if (claim === undefined) return "not-ours";
-    if (claim.kind === "answer") this.#relay(claim.asked, claim.message, now);
-    if (claim.kind === "failed") this.fail(claim.asked);
-    return "consumed";
+    if (typeof error !== "object") return this.#handleClaim(this.#tunnelQueries.claim(packet), now);
+    if (this.#tunnelStreams.handleError(error)) {
+      this.#settleTunnelStreams(now);
+      return "consumed";
+    }
+    return this.#handleClaim(this.#tunnelQueries.claimError(error), now);
   }
 
   handleTimeout(now: Instant): void {
-    for (const asked of this.#tunnelQueries.handleTimeout(now)) this.fail(asked);
+    for (const asked of this.#tunnelQueries.handleTimeout(now)) this.fail(asked, now);
+    this.#tunnelStreams.handleTimeout(now);
+    this.#settleTunnelStreams(now);
+    this.#streams.handleTimeout(now);
   }
 
   pollTimeout(): Deadline | undefined {
-    return this.#tunnelQueries.pollTimeout();
+    return earliest(
+      this.#tunnelQueries.pollTimeout(),
+      this.#tunnelStreams.pollTimeout(),
+      this.#streams.pollTimeout(),
+    );
   }
 
-  fail(asked: AskedQuery): void {
-    this.#answer(asked, emptyResponse(asked.query, RCODE_SERVFAIL));
+  fail(asked: AskedQuery, now: Instant): void {
+    this.#answer(asked, emptyResponse(asked.query, RCODE_SERVFAIL), now);
   }
 
-  #resolve(asked: AskedQuery, upstream: SocketAddress, now: Instant): DnsOutcome {
+  #handleClaim(claim: Claim | undefined, now: Instant): "consumed" | "not-ours" {
+    if (claim === undefined) return "not-ours";
+    if (claim.kind === "answer") this.#relay(claim.asked, claim.message, now);
+    if (claim.kind === "failed") this.fail(claim.asked, now);
+    return "consumed";
+  }
+
+  #settleTunnelStreams(now: Instant): void {
+    for (const claim of this.#tunnelStreams.takeResults()) this.#handleClaim(claim, now);
+  }
+
+  #resetTunnelStreams(now: Instant): void {
+    this.#tunnelStreams.abortAll();
+    this.#settleTunnelStreams(now);
+  }
+
+  #sendStreams(now: Instant): void {
+    for (;;) {
+      const packet = this.#streams.pollPacket(now);
+      if (packet === undefined) return;
+      this.#core.writeTun(packet);
+    }
+  }
+
+  #resolve(asked: AskedQuery, upstream: Upstream, now: Instant): DnsOutcome {
     const cached = this.#cache.lookup(asked.query, now);
     if (cached !== undefined) {
-      this.#answer(asked, cached);
+      this.#answer(asked, cached, now);
       return { kind: "done" };
     }
     const verdict = this.#stub.resolve(asked.query);
     switch (verdict.kind) {
       case "answer":
-        this.#answer(asked, verdict.response);
+        this.#answer(asked, verdict.response, now);
         return { kind: "answered", name: asked.query.name ?? "", assigned: verdict.assigned };
       case "resolve-in-site":
         return { kind: "ask-site", resource: verdict.resource, asked };
       case "recurse":
-        if (this.#sentinels.arePortals && this.#routes.coversServer(upstream.ip)) {
-          return { kind: "ask-in-tunnel", server: upstream, asked };
-        }
-        return this.#askHost(asked, upstream, now);
+        return this.#isInTunnel(upstream)
+          ? { kind: "ask-in-tunnel", server: upstream.server, asked }
+          : this.#askHost(asked, upstream, now);
     }
   }
 
-  #askHost(asked: AskedQuery, server: SocketAddress, now: Instant): DnsOutcome {
+  #isInTunnel(upstream: Upstream): upstream is Extract<Upstream, { kind: "do53" }> {
+    if (upstream.kind === "doh") return false;
+    return this.#sentinels.arePortals && this.#routes.coversServer(upstream.server.ip);
+  }
+
+  #askHost(asked: AskedQuery, upstream: Upstream, now: Instant): DnsOutcome {
     if (this.#hostQueries.size >= HOST_QUERIES) this.#forgetHostQueries(now);
     if (this.#hostQueries.size >= HOST_QUERIES) return { kind: "dropped", reason: "buffer-full" };
 
     const id = this.#nextQueryId++;
     this.#hostQueries.set(id, { ...asked, sentAt: now });
-    this.#outbox.push({ kind: "host-dns-query", id, server, transport: "udp", message: asked.query.bytes });
+    if (upstream.kind === "doh") {
+      this.#outbox.push({ kind: "host-doh-query", id, url: upstream.url, message: withoutId(asked.query) });
+    } else {
+      const transport = asked.stream === undefined ? "udp" : "tcp";
+      const message = asked.query.bytes;
+      this.#outbox.push({ kind: "host-dns-query", id, server: upstream.server, transport, message });
+    }
     return { kind: "done" };
   }
 
@@ -193,14 +315,18 @@ export class ClientDns {
   #relay(asked: AskedQuery, message: Uint8Array, now: Instant): void {
     const answer = decodeAnswer(message, asked.query);
     if (answer === undefined) {
-      this.fail(asked);
+      this.fail(asked, now);
       return;
     }
     this.#cache.insert(asked.query, answer, now);
-    this.#answer(asked, answer.bytes);
+    this.#answer(asked, answer.bytes, now);
   }
 
-  #answer({ sentinel, asker }: AskedQuery, response: Uint8Array): void {
+  #answer({ sentinel, asker, stream }: AskedQuery, response: Uint8Array, now: Instant): void {
+    if (stream !== undefined) {
+      this.#streams.answer(stream, response, now);
+      return;
+    }
     const packet = udpPacket({ source: sentinel, destination: asker, payload: fitUdp(response) });
     if (packet !== undefined) this.#core.writeTun(packet);
   }
@@ -211,8 +337,11 @@ export class ClientDns {
     }
   }
 
-  #updateServers(): void {
-    const changed = this.#sentinels.update({ portal: this.#portalServers, system: this.#systemServers });
-    if (changed) this.#cache.flush();
+  #updateServers(now: Instant): void {
+    const { do53, doh } = this.#portalServers;
+    if (!this.#sentinels.update({ portal: do53, doh, system: this.#systemServers })) return;
+    this.#cache.flush();
+    this.#streams.abortExcept((sentinel) => this.#sentinels.upstreamOf(sentinel) !== undefined);
+    this.#resetTunnelStreams(now);
   }
 }

@@ -1,4 +1,5 @@
 import type { Cidr, IpAddress, SocketAddress } from "../address.ts";
+import type { Upstream } from "../dns/sentinels.ts";
 import type { DnsRecord } from "../dns/stub-resolver.ts";
 import type { ResourceId } from "../id.ts";
 import type { ClientEgress, ClientIngress, Key } from "../messages.ts";
@@ -15,7 +16,7 @@ export type HostDnsResult =
 export type ClientCommand =
   | { readonly kind: "portal"; readonly message: ClientIngress }
   | { readonly kind: "system-resolvers"; readonly servers: readonly IpAddress[] }
-  /** Answers the `host-dns-query` with the same id; later ones for that id are ignored. */
+  /** Answers the `host-dns-query` or `host-doh-query` with the same id; later ones for that id are ignored. */
   | { readonly kind: "host-dns-result"; readonly id: number; readonly result: HostDnsResult }
   | { readonly kind: "internet-resource"; readonly active: boolean }
   /** The network changed and the sockets are new (tunnel-core §18.1). */
@@ -28,7 +29,7 @@ export interface TunConfig {
   readonly ipv4: IpAddress;
   readonly ipv6: IpAddress;
   /** The sentinels to configure as the system's DNS servers, in order. */
-  readonly dns: readonly { readonly sentinel: IpAddress; readonly upstream: SocketAddress }[];
+  readonly dns: readonly { readonly sentinel: IpAddress; readonly upstream: Upstream }[];
   readonly searchDomain: string | undefined;
   readonly routes: readonly Cidr[];
 }
@@ -54,7 +55,15 @@ export type ClientEvent =
       readonly kind: "host-dns-query";
       readonly id: number;
       readonly server: SocketAddress;
-      readonly transport: "udp";
+      /** As the application asked. */
+      readonly transport: "udp" | "tcp";
+      readonly message: Uint8Array;
+    }
+  /** Like `host-dns-query`; the message has the id 0 (RFC 8484 §4.1). */
+  | {
+      readonly kind: "host-doh-query";
+      readonly id: number;
+      readonly url: string;
       readonly message: Uint8Array;
     }
   | { readonly kind: "resources"; readonly list: readonly ResourceView[] }

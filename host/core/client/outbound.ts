@@ -5,10 +5,10 @@ import type { ResourceId } from "../id.ts";
 import type { ClientInterface } from "../messages.ts";
 import { prohibited } from "../packet/icmp-error.ts";
 import { destinationIdentity, type IpPacket } from "../packet/ip-packet.ts";
-import type { PacketCore } from "../packet-core.ts";
+import type { Identity, PacketCore } from "../packet-core.ts";
 import type { Instant } from "../time.ts";
 import type { Access, SendMode } from "./access.ts";
-import type { ClientDns } from "./dns.ts";
+import type { ClientDns, DnsOutcome } from "./dns.ts";
 import type { GatewayPeer } from "./gateways.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Reports } from "./reports.ts";
@@ -71,8 +71,23 @@ export class Outbound {
     this.#askInTunnel(asked, { ip, port: GATEWAY_DNS_PORT }, now);
   }
 
+  /** Works on the queries that came by TCP, and sends what our own TCP connections have to say. */
+  serveStreams(now: Instant): void {
+    const { dns } = this.#parts;
+    for (let next = dns.handleNextQuery(now); next !== undefined; next = dns.handleNextQuery(now)) {
+      this.#act(next, now);
+    }
+    for (let packet = dns.pollTunnelPacket(now); packet !== undefined; packet = dns.pollTunnelPacket(now)) {
+      if (this.#isRoutable(packet.destination, destinationIdentity(packet)))
+        this.handle(packet, "packet", now);
+    }
+  }
+
   #handleDns(packet: IpPacket, now: Instant): Disposition {
-    const outcome = this.#parts.dns.handlePacket(packet, now);
+    return this.#act(this.#parts.dns.handlePacket(packet, now), now);
+  }
+
+  #act(outcome: DnsOutcome, now: Instant): Disposition {
     switch (outcome.kind) {
       case "done":
         return "consumed";
@@ -112,18 +127,24 @@ export class Outbound {
   #askInTunnel(asked: AskedQuery, server: SocketAddress, now: Instant): void {
     const { dns } = this.#parts;
     const source = isIpv4(server.ip) ? this.#interface?.ipv4 : this.#interface?.ipv6;
-    const packet = source === undefined ? undefined : dns.askInTunnel(asked, server, source, now);
-    if (packet === undefined) return;
-    if (!this.#isRoutable(packet) || this.handle(packet, "packet", now) !== "consumed") {
-      dns.failInTunnel(asked, packet);
+    const kind = asked.stream === undefined ? "udp" : "tcp";
+    if (source === undefined || !this.#isRoutable(server.ip, { kind, port: server.port })) {
+      dns.fail(asked, now);
+      return;
     }
+    if (kind === "tcp") {
+      dns.askInTunnelStream(asked, server, source, now);
+      return;
+    }
+    const packet = dns.askInTunnel(asked, server, source, now);
+    if (packet === undefined) return;
+    if (this.handle(packet, "packet", now) !== "consumed") dns.failInTunnel(asked, packet, now);
   }
 
-  #isRoutable(packet: IpPacket): boolean {
+  #isRoutable(destination: IpAddress, identity: Identity): boolean {
     const { access, routes } = this.#parts;
-    if (access.gateways.ofAddress(packet.destination) !== undefined) return true;
-    const identity = destinationIdentity(packet);
-    const route = routes.lookup(packet.destination, identity);
+    if (access.gateways.ofAddress(destination) !== undefined) return true;
+    const route = routes.lookup(destination, identity);
     return route !== undefined && routes.permits(route, identity);
   }
 

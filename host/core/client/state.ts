@@ -131,7 +131,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
         this.#handlePortal(command.message, now);
         break;
       case "system-resolvers":
-        this.#dns.setSystemServers(command.servers);
+        this.#dns.setSystemServers(command.servers, now);
         this.#reports.serversChanged();
         break;
       case "host-dns-result":
@@ -206,12 +206,12 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
   #handlePortal(message: ClientIngress, now: Instant): void {
     switch (message.kind) {
       case "init":
-        this.#configure(message.interface);
+        this.#configure(message.interface, now);
         this.#connectivity.updateRelays([], message.relays, now);
         this.#setResources(message.resources, now);
         break;
       case "config-changed":
-        this.#configure(message.interface);
+        this.#configure(message.interface, now);
         break;
       case "resource-created-or-updated":
         this.#upsertResource(message.resource, now);
@@ -237,13 +237,14 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
     }
   }
 
-  #configure(configuration: ClientInterface): void {
-    this.#dns.setPortalServers(configuration.upstreamDo53);
-    if (this.#outbound.configure(configuration) === "moved") this.#core.invalidateAll();
-    this.#reports.configure(configuration);
-    if (configuration.upstreamDo53.length === 0 && configuration.upstreamDoh.length > 0) {
-      this.#outbox.note("warn", "DNS over HTTPS is not supported, using the system's resolvers");
+  #configure(configuration: ClientInterface, now: Instant): void {
+    const { upstreamDo53: do53, upstreamDoh: doh } = configuration;
+    this.#dns.setPortalServers({ do53, doh }, now);
+    if (this.#outbound.configure(configuration) === "moved") {
+      this.#core.invalidateAll();
+      this.#dns.handleMoved(now);
     }
+    this.#reports.configure(configuration);
   }
 
   #setResources(resources: readonly Resource[], now: Instant): void {
@@ -325,6 +326,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
   #settle(now: Instant): void {
     for (;;) {
       this.#drainConnectivity(now);
+      this.#outbound.serveStreams(now);
       const packets = this.#access.takeReleased();
       const queries = this.#access.takeReleasedQueries();
       if (packets.length === 0 && queries.length === 0) return;
@@ -394,7 +396,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
   #reset(privateKey: Uint8Array, now: Instant): void {
     this.#connectivity.reset(privateKey, now);
     for (const gateway of this.#access.gateways.all()) this.#access.forget(gateway, now);
-    this.#dns.abandonHostQueries();
+    this.#dns.handleReset(now);
     this.#outbox.note("info", "network changed, all connections start over");
   }
 }

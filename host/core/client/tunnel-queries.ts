@@ -21,6 +21,8 @@ export interface AskedQuery {
   readonly query: DnsQuery;
   readonly sentinel: SocketAddress;
   readonly asker: SocketAddress;
+  /** The TCP connection that it came by; undefined: UDP. */
+  readonly stream: number | undefined;
 }
 
 /** What a packet from the tunnel means for the exchanges. */

@@ -74,6 +74,13 @@ export function emptyResponse(query: DnsQuery, rcode: number): Uint8Array {
   return headerAndQuestion(query.bytes, query.questionEnd, responseFlags(query, rcode));
 }
 
+/** The query with the id 0, as HTTPS wants it (RFC 8484 §4.1). */
+export function withoutId(query: DnsQuery): Uint8Array {
+  const bytes = query.bytes.slice();
+  writeU16(bytes, 0, 0);
+  return bytes;
+}
+
 /** The data of a record that we make up. */
 export type StubRecord =
   | { readonly type: "A"; readonly address: IpAddress }
@@ -101,8 +108,8 @@ export function stubResponse(query: DnsQuery, records: readonly StubRecord[]): U
 }
 
 /** A response as it goes to a UDP socket: cut down to header and question with TC set if it is too large. */
-export function fitUdp(response: Uint8Array): Uint8Array {
-  if (response.length <= MAX_UDP_ANSWER_BYTES) return response;
+export function fitUdp(response: Uint8Array, limit = MAX_UDP_ANSWER_BYTES): Uint8Array {
+  if (response.length <= limit) return response;
 
   const nameEnd = readU16(response, 4) === 1 ? endOfPlainName(response, HEADER_BYTES) : undefined;
   const end = nameEnd === undefined || nameEnd + 4 > response.length ? HEADER_BYTES : nameEnd + 4;

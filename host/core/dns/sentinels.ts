@@ -16,28 +16,35 @@ const LAST_V4 = 254;
 const FIRST_V6 = 0;
 const LAST_V6 = 255;
 
+/** Who answers what nobody here can. */
+export type Upstream =
+  | { readonly kind: "do53"; readonly server: SocketAddress }
+  | { readonly kind: "doh"; readonly url: string };
+
 export interface SentinelMapping {
   readonly sentinel: IpAddress;
-  readonly upstream: SocketAddress;
+  readonly upstream: Upstream;
 }
 
 export interface DnsServers {
   /** Do53 servers that the portal configured. */
   readonly portal: readonly IpAddress[];
+  /** URLs of DNS over HTTPS that the portal configured. */
+  readonly doh: readonly string[];
   readonly system: readonly IpAddress[];
 }
 
 /** Which tunnel address stands for which DNS upstream (tunnel-core §§11.1, 11.2). */
 export class Sentinels {
   #mapping: readonly SentinelMapping[] = [];
-  #bySentinel = new Map<IpAddress, SocketAddress>();
-  #effective: readonly IpAddress[] = [];
+  #bySentinel = new Map<IpAddress, Upstream>();
+  #effective: readonly Upstream[] = [];
   #arePortals = false;
 
   /** Applies new servers; true if the mapping changed. */
   update(servers: DnsServers): boolean {
     const portal = sanitize(servers.portal);
-    const effective = portal.length > 0 ? portal : sanitize(servers.system);
+    const effective = effectiveUpstreams(portal, servers);
     this.#arePortals = portal.length > 0;
     if (sameMembers(effective, this.#effective)) return false;
 
@@ -48,7 +55,7 @@ export class Sentinels {
   }
 
   /** Undefined: nobody listens on that address. */
-  upstreamOf(sentinel: IpAddress): SocketAddress | undefined {
+  upstreamOf(sentinel: IpAddress): Upstream | undefined {
     return this.#bySentinel.get(sentinel);
   }
 
@@ -57,7 +64,7 @@ export class Sentinels {
     return this.#mapping;
   }
 
-  /** Whether the upstreams come from the portal and not from the system. */
+  /** Whether the upstreams are Do53 servers of the portal: only those are asked through the tunnel. */
   get arePortals(): boolean {
     return this.#arePortals;
   }
@@ -68,20 +75,33 @@ function sanitize(servers: readonly IpAddress[]): IpAddress[] {
   return [...new Set(servers)].filter((ip) => !isSentinel(ip));
 }
 
-function sameMembers(a: readonly IpAddress[], b: readonly IpAddress[]): boolean {
-  return a.length === b.length && a.every((ip) => b.includes(ip));
+/** The first list that has any (tunnel-core §11.1). */
+function effectiveUpstreams(portal: readonly IpAddress[], { doh, system }: DnsServers): Upstream[] {
+  if (portal.length === 0 && doh.length > 0) return [...new Set(doh)].map((url) => ({ kind: "doh", url }));
+  const servers = portal.length > 0 ? portal : sanitize(system);
+  return servers.map((ip) => ({ kind: "do53", server: { ip, port: DNS_PORT } }));
+}
+
+function sameMembers(a: readonly Upstream[], b: readonly Upstream[]): boolean {
+  const known = new Set(b.map(keyOf));
+  return a.length === b.length && a.every((upstream) => known.has(keyOf(upstream)));
+}
+
+function keyOf(upstream: Upstream): string {
+  return upstream.kind === "do53" ? upstream.server.ip : upstream.url;
 }
 
 /** Addresses that were not in use before make the operating system forget what it cached. */
-function allocate(servers: readonly IpAddress[], previous: ReadonlySet<IpAddress>): SentinelMapping[] {
+function allocate(upstreams: readonly Upstream[], previous: ReadonlySet<IpAddress>): SentinelMapping[] {
   const free = {
     v4: addresses(DNS_SENTINELS_V4, FIRST_V4, LAST_V4).filter((ip) => !previous.has(ip)),
     v6: addresses(DNS_SENTINELS_V6, FIRST_V6, LAST_V6).filter((ip) => !previous.has(ip)),
   };
   const mapping: SentinelMapping[] = [];
-  for (const ip of servers) {
-    const sentinel = (isIpv4(ip) ? free.v4 : free.v6).shift();
-    if (sentinel !== undefined) mapping.push({ sentinel, upstream: { ip, port: DNS_PORT } });
+  for (const upstream of upstreams) {
+    const isV4 = upstream.kind === "doh" || isIpv4(upstream.server.ip);
+    const sentinel = (isV4 ? free.v4 : free.v6).shift();
+    if (sentinel !== undefined) mapping.push({ sentinel, upstream });
   }
   return mapping;
 }

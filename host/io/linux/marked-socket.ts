@@ -1,10 +1,12 @@
 import net from "node:net";
+import os from "node:os";
 import { type IpAddress, isIpv4, type SocketAddress } from "../../core/address.ts";
 import * as libc from "./libc.ts";
 import { AF_INET, AF_INET6, SOCKADDR_BYTES, writeSocketAddress } from "./socket-address.ts";
 
 const SOCK_STREAM_CLOEXEC = 1 | 0x80000;
 const SOCK_DGRAM_CLOEXEC = 2 | 0x80000;
+const SOCK_NONBLOCK = 0x800;
 const SOL_SOCKET = 1;
 const SO_MARK = 36;
 const IPPROTO_IPV6 = 41;
@@ -25,6 +27,24 @@ export async function connectMarked(remote: SocketAddress, mark: number): Promis
     // errno is per thread; the pool thread's is gone, so the reason is not known here.
     libc.close(fd);
     throw new Error(`cannot connect to port ${remote.port}`);
+  }
+  return new net.Socket({ fd, readable: true, writable: true });
+}
+
+/**
+ * Begins to connect a TCP socket that carries the firewall mark. Bytes may be written at once; a refusal
+ * arrives as the socket's `error`. Unlike `connectMarked` it occupies no thread while it waits.
+ *
+ * Throws SystemCallError. The caller owns the socket.
+ */
+export function beginConnectMarked(remote: SocketAddress, mark: number): net.Socket {
+  const fd = openMarked(isIpv4(remote.ip) ? 4 : 6, SOCK_STREAM_CLOEXEC | SOCK_NONBLOCK, mark);
+  const block = new libc.PinnedBuffer(128);
+  const length = writeSocketAddress(block.view, 0, remote);
+  if (libc.connect(fd, block.address, length) < 0 && libc.errno() !== os.constants.errno.EINPROGRESS) {
+    const error = new libc.SystemCallError("connect", libc.errno());
+    libc.close(fd);
+    throw error;
   }
   return new net.Socket({ fd, readable: true, writable: true });
 }

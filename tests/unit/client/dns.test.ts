@@ -113,7 +113,7 @@ test("new servers get new sentinels and empty the cache (tunnel-core 24.23)", ()
 test("our own sentinels in the system's list are left out (tunnel-core 24.24)", () => {
   const rig = new Rig().init([], { system: [ip("100.100.111.1"), ip("9.9.9.9")] });
   assert.deepEqual(
-    rig.config().dns.map(({ upstream }) => upstream.ip),
+    rig.config().dns.map(({ upstream }) => (upstream.kind === "do53" ? upstream.server.ip : upstream.url)),
     ["9.9.9.9"],
   );
 });
@@ -129,10 +129,10 @@ test("an unmapped sentinel is never routed to the internet resource (tunnel-core
   assert.deepEqual(rig.requests(), []);
 });
 
-test("a mapped sentinel answers nothing but DNS over UDP (tunnel-core 11.3)", () => {
+test("a mapped sentinel answers nothing but DNS (tunnel-core 11.3)", () => {
   const rig = new Rig().init([]);
   const ends = { from: CLIENT_V4, to: rig.config().dns[0]!.sentinel };
-  const packets = [udp(ends, 5000, 54), echo(ends, 1), tcp(ends, 5000, 53), tcp(ends, 5000, 443)];
+  const packets = [udp(ends, 5000, 54), echo(ends, 1), tcp(ends, 5000, 443)];
   for (const packet of packets) assert.deepEqual(rig.tun(packet), { drop: "unsupported-protocol" });
   assert.deepEqual(rig.tun(udp(ends, 5000, 53, "not DNS")), { drop: "bad-dns-message" });
 });
@@ -157,4 +157,30 @@ test("a resource that is added makes the cache forget what its names were (tunne
   rig.portal({ kind: "resource-created-or-updated", resource: dnsResource(1, "*.example.com") });
 
   assert.deepEqual(rig.ask("db.example.com", "A")?.data, PROXIES_V4);
+});
+
+test("without Do53 servers of the portal its DoH servers are asked, by HTTPS on the host, with id 0 (tunnel-core 24.28)", () => {
+  const rig = new Rig().init([internetResource(1)], { doh: ["https://dns.example/dns-query"] });
+  rig.command({ kind: "internet-resource", active: true }).clear();
+  assert.equal(rig.config().dns[0]?.sentinel, "100.100.111.2", "system resolvers had the first sentinel");
+  rig.ask("www.example.org", "A", { id: 500 });
+
+  assert.deepEqual(rig.requests(), [], "DoH is never tunnelled");
+  assert.deepEqual(rig.hostQueries(), []);
+  const query = rig.events.find((event) => event.kind === "host-doh-query");
+  assert.ok(query !== undefined);
+  assert.equal(query.url, "https://dns.example/dns-query");
+  assert.deepEqual([...query.message.subarray(0, 2)], [0, 0]);
+  const message = upstreamAnswer(query.message, { addresses: ["192.0.2.9"], ttl: 3600 });
+  rig.command({ kind: "host-dns-result", id: query.id, result: { kind: "answer", message } });
+  assert.equal(rig.answer().id, 500);
+  assert.deepEqual(rig.answer().data, ["192.0.2.9"]);
+});
+
+test("Do53 servers of the portal come before its DoH servers; URLs with a query are refused (tunnel-core 11.1)", () => {
+  const doh = ["https://dns.example/q?x=1", "http://dns.example/q"];
+  const upstreams = (rig: Rig) => rig.config().dns.map(({ upstream }) => upstream.kind);
+  assert.deepEqual(upstreams(new Rig().init([], { portal: [ip("1.1.1.1")], doh })), ["do53"]);
+  const rig = new Rig().init([], { doh });
+  assert.deepEqual(rig.config().dns[0]?.upstream, { kind: "do53", server: { ip: "9.9.9.9", port: 53 } });
 });

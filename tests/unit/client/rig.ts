@@ -43,10 +43,10 @@ export class Rig {
   /** Configures the client and gives it resources. */
   init(
     resources: readonly Resource[],
-    dns: Partial<{ portal: IpAddress[]; system: IpAddress[] }> = {},
+    dns: Partial<{ portal: IpAddress[]; doh: string[]; system: IpAddress[] }> = {},
   ): this {
     this.client.handleCommand({ kind: "system-resolvers", servers: dns.system ?? [ip("9.9.9.9")] }, this.now);
-    const configuration = { ...clientInterface, upstreamDo53: dns.portal ?? [] };
+    const configuration = { ...clientInterface, upstreamDo53: dns.portal ?? [], upstreamDoh: dns.doh ?? [] };
     return this.portal({ kind: "init", interface: configuration, resources, relays: [] });
   }
 
