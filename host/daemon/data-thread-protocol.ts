@@ -30,8 +30,12 @@ export interface DataThreadSetup {
 }
 
 export interface DataThreadStatistics {
+  /** Datagrams and frames that the packet core refused, by reason. */
   readonly core: Readonly<Record<string, number>>;
+  /** Packets inside the tunnel that the machine refused, by reason. */
   readonly machine: Readonly<Record<string, number>>;
+  /** Datagrams of STUN and handshakes that were refused, by reason. */
+  readonly datagrams: Readonly<Record<string, number>>;
   readonly udp: Readonly<Record<string, number>>;
   readonly tun: Readonly<Record<string, number>>;
 }

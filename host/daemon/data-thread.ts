@@ -46,7 +46,11 @@ async function runDataThread(setup: DataThreadSetup, port: NonNullable<typeof pa
           openDescriptor: descriptorOpener(setup.mark),
         });
   const paths = new PathTable();
-  const machine = createMachine(setup.machine, { core, paths, local: udp.local }, monotonicNow());
+  const { machine, refusedDatagrams } = createMachine(
+    setup.machine,
+    { core, paths, local: udp.local },
+    monotonicNow(),
+  );
   const loop = new DataLoop({
     core,
     machine: machine as TunnelMachine<unknown, unknown>,
@@ -72,6 +76,7 @@ async function runDataThread(setup: DataThreadSetup, port: NonNullable<typeof pa
   const statistics = () => ({
     core: core.drops(),
     machine: { ...loop.drops },
+    datagrams: refusedDatagrams(),
     udp: { ...udp.counters },
     tun: { ...tun.counters },
   });

@@ -44,6 +44,9 @@ export function createMachine(
   const identity = { privateKey, publicKey: crypto.publicKey(privateKey) };
   const settings = setup.role === "client" ? CLIENT_SETTINGS : GATEWAY_SETTINGS;
   const connectivity = new ConnectionNode({ ...common, identity, settings }, now);
-  if (setup.role === "client") return new ClientState({ core, connectivity, random }, now);
-  return new GatewayState({ core, connectivity, unixTimeMs: common.unixTimeMs }, now);
+  const machine =
+    setup.role === "client"
+      ? new ClientState({ core, connectivity, random }, now)
+      : new GatewayState({ core, connectivity, unixTimeMs: common.unixTimeMs }, now);
+  return { machine, refusedDatagrams: () => connectivity.drops() };
 }

@@ -12,7 +12,7 @@ import type { Instant } from "../time.ts";
 import { DnsResourceNat } from "./dns-resource-nat.ts";
 import { allowSource, type GatewayPeer, GatewayTable } from "./gateways.ts";
 import type { Outbox } from "./outbox.ts";
-import { PendingAccesses, type Trigger } from "./pending.ts";
+import { PendingAccesses, type Refusal, type Trigger } from "./pending.ts";
 import type { Route } from "./routing.ts";
 import type { SiteStatuses } from "./site-status.ts";
 import { DEFAULT_ROUTES } from "./tun-config.ts";
@@ -24,6 +24,8 @@ export type Grant = Extract<ClientIngress, { kind: "authorization-created" }>;
 
 /** `flow`: install a flow and let the loop run the packet again. `packet`: seal this packet alone. */
 export type SendMode = "flow" | "packet";
+
+type DnsRoute = Extract<Route, { kind: "dns" }>;
 
 export interface ReleasedQuery {
   readonly gateway: GatewayPeer;
@@ -90,9 +92,32 @@ export class Access {
     this.#ask(resource);
   }
 
+  /** `connecting`: packets wait for the connection; `queued`: for packets ahead of them. */
+  readiness(gateway: GatewayPeer): "ready" | "connecting" | "queued" {
+    if (gateway.state === "connecting") return "connecting";
+    return gateway.routed.size > 0 ? "queued" : "ready";
+  }
+
+  /** What is known about the mapping of a name at the gateway; `held`: packets wait for it. */
+  nameReadiness(gateway: GatewayPeer, route: DnsRoute): "ready" | "held" | "unresolvable" {
+    if (this.#nat.isFailed(gateway.id, route)) return "unresolvable";
+    return this.#nat.verdictOf(gateway.id, route) === "held" ? "held" : "ready";
+  }
+
+  /** How matters stand with the portal. */
+  requestOf(resource: ResourceId): {
+    readonly requestedAt: Instant | undefined;
+    readonly refusal: Refusal | undefined;
+  } {
+    return {
+      requestedAt: this.#pending.requestedAt(resource),
+      refusal: this.#pending.refusalOf(resource),
+    };
+  }
+
   /** tunnel-core §8.4: sends the packet, or holds it while the gateway cannot be reached yet. */
   send(gateway: GatewayPeer, packet: IpPacket, mode: SendMode, now: Instant): Disposition {
-    if (gateway.state === "connecting" || gateway.routed.size > 0) {
+    if (this.readiness(gateway) !== "ready") {
       this.hold(gateway, packet.bytes);
       return "consumed";
     }
@@ -116,7 +141,7 @@ export class Access {
   /** tunnel-core §12.3, then like `send`. */
   sendToName(
     gateway: GatewayPeer,
-    route: Extract<Route, { kind: "dns" }>,
+    route: DnsRoute,
     { packet, mode }: { readonly packet: IpPacket; readonly mode: SendMode },
     now: Instant,
   ): Disposition {
@@ -154,8 +179,14 @@ export class Access {
     this.#releaseQueries(gateway, resource.id, queries);
   }
 
-  /** tunnel-core §7.4, for `offline`: nobody in the resource's sites can serve it. */
-  refuseOffline(resource: Resource, now: Instant): void {
+  /** tunnel-core §7.4. */
+  refuse(resource: Resource, refusal: Refusal): void {
+    if (refusal.reason === "offline") this.#refuseOffline(resource, refusal.at);
+    this.#pending.refuse(resource.id, refusal);
+  }
+
+  /** Nobody in the resource's sites can serve it. */
+  #refuseOffline(resource: Resource, now: Instant): void {
     this.#pending.take(resource.id);
     const gateway = this.gatewayOf(resource.id);
     if (gateway !== undefined) {

@@ -104,20 +104,27 @@ export class DnsResourceNat {
     for (const entry of this.#waiting) this.#repeatIfDue(entry, now);
   }
 
-  /** §12.3: a packet to a proxy IP of the name; copies it if it is held. */
-  handleOutgoing(
-    gateway: GatewayId,
-    { resource, name }: NameOfResource,
-    packet: Uint8Array,
-    now: Instant,
-  ): OutgoingVerdict {
-    const entry = this.#entry(gateway, resource, name);
-    if (entry?.state.kind !== "pending") return "pass";
+  /** What `handleOutgoing` would say about a packet to the name now. */
+  verdictOf(gateway: GatewayId, { resource, name }: NameOfResource): OutgoingVerdict {
+    const state = this.#entry(gateway, resource, name)?.state;
+    if (state?.kind !== "pending") return "pass";
+    return state.traffic === "hold" ? "held" : "pass-once";
+  }
 
-    const { traffic, buffer } = entry.state;
-    if (traffic === "hold") buffer.push(packet);
+  /** Whether the gateway said that it cannot resolve the name. */
+  isFailed(gateway: GatewayId, { resource, name }: NameOfResource): boolean {
+    return this.#entry(gateway, resource, name)?.state.kind === "failed";
+  }
+
+  /** §12.3: a packet to a proxy IP of the name; copies it if it is held. */
+  handleOutgoing(gateway: GatewayId, of: NameOfResource, packet: Uint8Array, now: Instant): OutgoingVerdict {
+    const verdict = this.verdictOf(gateway, of);
+    const entry = this.#entry(gateway, of.resource, of.name);
+    if (entry?.state.kind !== "pending") return verdict;
+
+    if (verdict === "held") entry.state.buffer.push(packet);
     this.#repeatIfDue(entry, now);
-    return traffic === "hold" ? "held" : "pass-once";
+    return verdict;
   }
 
   /** §12.4: returns the packets that may go now. */

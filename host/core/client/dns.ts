@@ -6,7 +6,7 @@ import type { Assignment, StubResolver } from "../dns/stub-resolver.ts";
 import type { DropReason } from "../drop.ts";
 import type { ResourceId } from "../id.ts";
 import { icmpErrorOf } from "../packet/icmp-error.ts";
-import { type IpPacket, parseIpPacket } from "../packet/ip-packet.ts";
+import { type IpPacket, type PacketSubject, parseIpPacket } from "../packet/ip-packet.ts";
 import { udpPacket } from "../packet/udp.ts";
 import type { PacketCore } from "../packet-core.ts";
 import type { Random } from "../random.ts";
@@ -40,6 +40,10 @@ export type DnsOutcome =
   | { readonly kind: "ask-site"; readonly resource: ResourceId; readonly asked: AskedQuery }
   /** The upstream is reached through the tunnel. */
   | { readonly kind: "ask-in-tunnel"; readonly server: SocketAddress; readonly asked: AskedQuery };
+
+export type DnsListener =
+  | { readonly kind: "listens"; readonly upstream: SocketAddress }
+  | { readonly kind: "dropped"; readonly reason: DropReason };
 
 interface HostQuery extends AskedQuery {
   readonly sentAt: Instant;
@@ -91,19 +95,31 @@ export class ClientDns {
     this.#hostQueries.clear();
   }
 
-  /** One packet to an address of the sentinel ranges. It goes no further itself (tunnel-core §11.3). */
-  handlePacket(packet: IpPacket, now: Instant): DnsOutcome {
-    const upstream = this.#sentinels.upstreamOf(packet.destination);
+  /** Whether somebody listens where this packet to the sentinel ranges goes, and for which upstream. */
+  listenerOf({ destination, kind, destinationPort }: PacketSubject): DnsListener {
+    const upstream = this.#sentinels.upstreamOf(destination);
     if (upstream === undefined) return { kind: "dropped", reason: "unmapped-sentinel" };
-    if (packet.kind !== "udp" || packet.destinationPort !== DNS_PORT) {
+    if (kind !== "udp" || destinationPort !== DNS_PORT) {
       return { kind: "dropped", reason: "unsupported-protocol" };
     }
+    return { kind: "listens", upstream };
+  }
+
+  /** How a question that is not ours gets to its upstream (tunnel-core §11.6). */
+  wayTo(upstream: SocketAddress): "tunnel" | "host" {
+    return this.#sentinels.arePortals && this.#routes.coversServer(upstream.ip) ? "tunnel" : "host";
+  }
+
+  /** One packet to an address of the sentinel ranges. It goes no further itself (tunnel-core §11.3). */
+  handlePacket(packet: IpPacket, now: Instant): DnsOutcome {
+    const listener = this.listenerOf(packet);
+    if (listener.kind === "dropped") return listener;
     const query = decodeQuery(packet.bytes.subarray(packet.payloadOffset));
     if (query === undefined) return { kind: "dropped", reason: "bad-dns-message" };
 
     const sentinel = { ip: packet.destination, port: packet.destinationPort };
     const asker = { ip: packet.source, port: packet.sourcePort };
-    return this.#resolve({ query, sentinel, asker }, upstream, now);
+    return this.#resolve({ query, sentinel, asker }, listener.upstream, now);
   }
 
   handleHostResult(id: number, result: HostDnsResult, now: Instant): void {
@@ -172,10 +188,9 @@ export class ClientDns {
       case "resolve-in-site":
         return { kind: "ask-site", resource: verdict.resource, asked };
       case "recurse":
-        if (this.#sentinels.arePortals && this.#routes.coversServer(upstream.ip)) {
-          return { kind: "ask-in-tunnel", server: upstream, asked };
-        }
-        return this.#askHost(asked, upstream, now);
+        return this.wayTo(upstream) === "tunnel"
+          ? { kind: "ask-in-tunnel", server: upstream, asked }
+          : this.#askHost(asked, upstream, now);
     }
   }
 
