@@ -5,10 +5,13 @@ import { ResolvConf } from "../io/linux/resolv-conf.ts";
 import { systemRandom } from "../io/random.ts";
 import { DataPlane } from "./data-plane.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
+import type { LocalApi } from "./local-api.ts";
+import { openLocalApi } from "./local-handlers.ts";
 import { type Logger, logNote } from "./log.ts";
 import { PortalConnection } from "./portal-connection.ts";
 import { connectAroundTunnel, fatalText } from "./portal-link.ts";
 import { checkTunnelPrivileges } from "./preflight.ts";
+import { StatusBoard } from "./status.ts";
 import { TaskQueue } from "./task-queue.ts";
 import type { TunnelDaemonOptions } from "./tunnel-options.ts";
 
@@ -36,9 +39,11 @@ export class ClientDaemon {
   );
   readonly #finished = Promise.withResolvers<number>();
   readonly #startedAt = performance.now();
+  readonly #board: StatusBoard;
   #privateKey = systemRandom().bytes(32);
   #plane: DataPlane<ClientCommand, ClientEvent> | undefined;
   #portal: PortalConnection<"client"> | undefined;
+  #localApi: LocalApi | undefined;
   #resolverTimer: NodeJS.Timeout | undefined;
   #configured = false;
   /** We hold the device, so what was changed on this host is ours to undo. */
@@ -47,6 +52,7 @@ export class ClientDaemon {
   constructor(options: ClientOptions, log: Logger) {
     this.#options = options;
     this.#log = log;
+    this.#board = new StatusBoard(options);
     this.#network = new TunNetwork(options.tunName, "policy");
   }
 
@@ -58,6 +64,10 @@ export class ClientDaemon {
   async start(): Promise<void> {
     checkTunnelPrivileges("client", ["ip"]);
     if (this.#options.dnsControl === "etc-resolv-conf") this.#resolvConf.check();
+    this.#localApi = await openLocalApi(this.#options.socketPath, {
+      board: this.#board,
+      plane: () => this.#plane,
+    });
 
     const plane = new DataPlane<ClientCommand, ClientEvent>(
       {
@@ -92,6 +102,7 @@ export class ClientDaemon {
   }
 
   async stop(exitCode: number): Promise<void> {
+    this.#localApi?.close();
     clearInterval(this.#resolverTimer);
     this.#portal?.close();
     await this.#configuration.settled();
@@ -117,7 +128,10 @@ export class ClientDaemon {
       },
       {
         onMessage: (message) => plane.send({ kind: "portal", message }),
-        onState: (state) => this.#log.info({ state }, "portal connection"),
+        onState: (state) => {
+          this.#board.setPortal(state);
+          this.#log.info({ state }, "portal connection");
+        },
         onFatal: (error) => this.#fail(fatalText(error)),
       },
     );
