@@ -93,7 +93,7 @@ const REASONS: Readonly<
     client: "It is the gateway's own address.",
     gateway: "It is this gateway's own address.",
   },
-  "name-not-resolved-in-site": "It leaves for the gateway, but the gateway could not resolve the name.",
+  "name-not-resolved-in-site": "The gateway could not resolve the name; the next lookup makes it try again.",
   "access-not-requested": "Nobody has asked the portal for access yet; the first packet will.",
   "access-requested": "The portal was asked for access and has not answered yet.",
   "access-refused": "The portal refused access; the next packet asks again.",
@@ -107,8 +107,10 @@ const REASONS: Readonly<
   "tunnel-address": "Clients do not reach each other's tunnel addresses.",
   "foreign-source": "The source is not the client's own tunnel address.",
   "name-without-address": "The name has no address of that family in this network.",
-  "name-not-announced":
-    "A granted resource covers the name, but the client has not asked for the name to be resolved.",
+  "name-not-announced": {
+    client: "The gateway does not know the name yet; the lookup makes it resolve the name.",
+    gateway: "A granted resource covers the name, but the client has not looked it up.",
+  },
   "name-not-granted": "No resource that the client is granted covers the name.",
   "no-such-name": "Our DNS server says that the name does not exist, whatever the world says.",
   "dns-server": "Our DNS server listens there.",

@@ -52,7 +52,7 @@ function peerCells(peer: PeerStatus): string[] {
     peer.handshakeAgeMs === undefined ? "-" : `${durationText(peer.handshakeAgeMs)} ago`,
     trafficText(peer.sent),
     trafficText(peer.received),
-    peer.path === undefined ? "-" : `direct for ${duration(peer.pathForMs)}: ${peer.path}`,
+    peer.path === undefined ? "-" : `${peer.via} for ${duration(peer.pathForMs)}: ${peer.path}`,
   ];
 }
 

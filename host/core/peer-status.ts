@@ -15,6 +15,8 @@ export interface PeerStatus {
   readonly forMs: number | undefined;
   /** `10.0.0.5:52625 -> 203.0.113.9:40000 (host, server-reflexive)`. */
   readonly path: string | undefined;
+  /** Undefined without a path. */
+  readonly via: "direct" | "relay" | undefined;
   readonly pathForMs: number | undefined;
   readonly roundTripMs: number | undefined;
   /** Age of the keypair in use; undefined: none. */
@@ -52,6 +54,7 @@ export function peerStatus({ core, connectivity }: StatusParts, of: StatusSubjec
     state: status?.state ?? "gone",
     forMs: age(status?.since, now),
     path: status?.path,
+    via: status?.path === undefined ? undefined : /\brelayed\b/.test(status.path) ? "relay" : "direct",
     pathForMs: age(status?.pathSince, now),
     roundTripMs: status?.roundTripMs,
     handshakeAgeMs: age(status?.handshakeAt, now),

@@ -9,7 +9,7 @@ import { flowKeyOf, type IpPacket, parseIpPacket } from "../packet/ip-packet.ts"
 import type { PacketCore } from "../packet-core.ts";
 import type { Resource } from "../policy/resource.ts";
 import type { Instant } from "../time.ts";
-import { DnsResourceNat } from "./dns-resource-nat.ts";
+import { DnsResourceNat, type NameOutlook } from "./dns-resource-nat.ts";
 import { allowSource, type GatewayPeer, GatewayTable } from "./gateways.ts";
 import type { Outbox } from "./outbox.ts";
 import { PendingAccesses, type Refusal, type Trigger } from "./pending.ts";
@@ -98,10 +98,9 @@ export class Access {
     return gateway.routed.size > 0 ? "queued" : "ready";
   }
 
-  /** What is known about the mapping of a name at the gateway; `held`: packets wait for it. */
-  nameReadiness(gateway: GatewayPeer, route: DnsRoute): "ready" | "held" | "unresolvable" {
-    if (this.#nat.isFailed(gateway.id, route)) return "unresolvable";
-    return this.#nat.verdictOf(gateway.id, route) === "held" ? "held" : "ready";
+  /** Whether packets to the name wait for the gateway, now or after the name was looked up. */
+  nameOutlook(gateway: GatewayPeer, route: DnsRoute, when: "now" | "after-lookup"): NameOutlook {
+    return this.#nat.outlook(gateway.id, route, when);
   }
 
   /** How matters stand with the portal. */

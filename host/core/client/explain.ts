@@ -18,7 +18,7 @@ import { age, explainedPeer } from "../peer-status.ts";
 import type { Instant } from "../time.ts";
 import type { Access } from "./access.ts";
 import type { ClientDns } from "./dns.ts";
-import type { GatewayPeer } from "./gateways.ts";
+import type { NameOutlook } from "./dns-resource-nat.ts";
 import type { Outbound, RouteDecision } from "./outbound.ts";
 import type { Reports } from "./reports.ts";
 import type { ClientResources } from "./resources.ts";
@@ -76,7 +76,8 @@ function explainAddress(
   if (decision.kind === "drop" && decision.reason === "unknown-resource" && !isRouted) {
     return { verdict: "outside", reason: "not-routed", destination };
   }
-  return { destination, ...explainDecision(parts, decision, destinationIdentity(packet), now) };
+  const identity = destinationIdentity(packet);
+  return { destination, ...explainDecision(parts, decision, { identity, when: "now" }, now) };
 }
 
 function explainName(parts: ClientExplainParts, question: Question, asked: string, now: Instant): Finding {
@@ -102,7 +103,7 @@ function explainName(parts: ClientExplainParts, question: Question, asked: strin
   const source = family === "v4" ? ipv4 : ipv6;
   const identity = destinationIdentity(subjectOf(question, source, destination ?? source));
   const routed = outbound.decideRoute(routes.routeOfName(name, claims, identity), identity);
-  return { name, destination, ...explainDecision(parts, routed, identity, now) };
+  return { name, destination, ...explainDecision(parts, routed, { identity, when: "after-lookup" }, now) };
 }
 
 /** IPv4, unless all resources that claim the name are reached over IPv6 only. */
@@ -113,7 +114,7 @@ function familyOf({ matching }: Extract<StubDecision, { kind: "proxy-addresses" 
 function explainDecision(
   parts: ClientExplainParts,
   decision: RouteDecision,
-  identity: Identity,
+  { identity, when }: { readonly identity: Identity; readonly when: "now" | "after-lookup" },
   now: Instant,
 ): Finding {
   if (decision.kind === "drop") return { verdict: "dropped", reason: decision.reason };
@@ -127,7 +128,9 @@ function explainDecision(
       return { verdict: "waits", ...about, ...explainRequest(parts, decision.route.resource, now) };
     case "send": {
       const peer = explainedPeer(parts.connectivity, { id: decision.gateway.id, name: undefined }, now);
-      return { ...explainSend(parts.access, decision.gateway, route), ...about, peer };
+      const name =
+        route?.kind === "dns" ? parts.access.nameOutlook(decision.gateway, route, when) : undefined;
+      return { ...explainSend(parts.access, decision, name), ...about, peer };
     }
   }
 }
@@ -157,11 +160,14 @@ function explainRequest(
 
 function explainSend(
   access: Access,
-  gateway: GatewayPeer,
-  route: Route | undefined,
+  { gateway, route }: Extract<RouteDecision, { kind: "send" }>,
+  name: NameOutlook | undefined,
 ): { readonly verdict: ExplainedVerdict; readonly reason: ExplainedReason } {
-  const name = route?.kind === "dns" ? access.nameReadiness(gateway, route) : "ready";
-  if (name === "held") return { verdict: "waits", reason: "name-being-announced" };
+  const isFailed = name?.known === "failed";
+  if (name?.traffic === "hold") {
+    const state = name.known === "unannounced" ? "name-not-announced" : "name-being-announced";
+    return { verdict: "waits", reason: isFailed ? "name-not-resolved-in-site" : state };
+  }
   switch (access.readiness(gateway)) {
     case "connecting":
       return { verdict: "waits", reason: "gateway-connecting" };
@@ -171,7 +177,7 @@ function explainSend(
       if (route === undefined) return { verdict: "passes", reason: "peer-address" };
       return {
         verdict: "passes",
-        reason: name === "unresolvable" ? "name-not-resolved-in-site" : "permitted",
+        reason: isFailed ? "name-not-resolved-in-site" : "permitted",
       };
   }
 }
