@@ -70,9 +70,10 @@ export class LocalApi {
   /** Ends all connections and removes the socket. */
   close(): void {
     process.off("exit", this.#remove);
-    this.#remove();
     for (const socket of this.#connections) socket.destroy();
-    this.#server.close();
+    // Closing a server unlinks its path, whoever has taken that over.
+    if (this.#isOurs()) this.#server.close();
+    else this.#server.unref();
   }
 
   async #listen(): Promise<void> {
@@ -108,7 +109,7 @@ export class LocalApi {
   async #serve(socket: net.Socket): Promise<void> {
     let unread = Buffer.alloc(0);
     try {
-      for await (const chunk of socket as AsyncIterable<Buffer>) {
+      for await (const chunk of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
         unread = Buffer.concat([unread, chunk]);
         for (let end = unread.indexOf(0x0a); end >= 0; end = unread.indexOf(0x0a)) {
           const line = unread.subarray(0, end);
@@ -145,12 +146,12 @@ export class LocalApi {
 
   /** Another daemon may have taken the path meanwhile: only our own socket is removed. */
   readonly #remove = (): void => {
-    try {
-      if (fs.statSync(this.#path).ino === this.#inode) fs.unlinkSync(this.#path);
-    } catch {
-      // Gone already.
-    }
+    if (this.#isOurs()) fs.rmSync(this.#path, { force: true });
   };
+
+  #isOurs(): boolean {
+    return fs.statSync(this.#path, { throwIfNoEntry: false })?.ino === this.#inode;
+  }
 }
 
 function failure(code: "bad-request" | "busy" | "unavailable", message: string): LocalAnswer {
@@ -163,10 +164,11 @@ async function send(socket: net.Socket, answer: LocalAnswer): Promise<void> {
   await sent.promise;
 }
 
-/** Existing directories keep their mode: they are not ours. */
+/** One level only. Existing directories keep their mode: they are not ours. */
 function makeDirectory(directory: string): void {
-  const first = fs.mkdirSync(directory, { recursive: true, mode: 0o750 });
-  if (first !== undefined) fs.chmodSync(directory, 0o750);
+  if (fs.existsSync(directory)) return;
+  fs.mkdirSync(directory);
+  fs.chmodSync(directory, 0o750);
 }
 
 async function removeStale(socketPath: string): Promise<void> {
