@@ -11,6 +11,8 @@ import {
 /**
  * Whether filter set `set` permits a packet of `kind` whose port towards the resource is `port`, in host order
  * (tunnel-core §15.1). Set 0 and sets without rules permit everything; `port` only matters for TCP and UDP.
+ *
+ * 0: refused. Otherwise permitted, and in a set with rules the n-th rule, counted from 1, is the first that does.
  */
 export function filterPermits(set: i32, kind: i32, port: i32): i32 {
   const header = <usize>FILTER_SETS_BASE + <usize>set * FILTER_SET_BYTES;
@@ -22,11 +24,10 @@ export function filterPermits(set: i32, kind: i32, port: i32): i32 {
   const isIcmp = kind === KIND_ECHO || kind === KIND_ICMP;
   const wanted = isIcmp ? KIND_ICMP : kind;
   let rule = <usize>FILTER_RULES_BASE + <usize>load<u32>(header) * FILTER_RULE_BYTES;
-  const end = rule + <usize>count * FILTER_RULE_BYTES;
-  while (rule < end) {
+  for (let n: u32 = 1; n <= count; n++) {
     if (<i32>load<u16>(rule) === wanted) {
-      if (isIcmp) return 1;
-      if (port >= <i32>load<u16>(rule, 2) && port <= <i32>load<u16>(rule, 4)) return 1;
+      if (isIcmp) return n;
+      if (port >= <i32>load<u16>(rule, 2) && port <= <i32>load<u16>(rule, 4)) return n;
     }
     rule += FILTER_RULE_BYTES;
   }

@@ -6,7 +6,7 @@ import path from "node:path";
 import { Command, Option } from "commander";
 import { SetupError } from "../daemon/preflight.ts";
 import { LabHost } from "../lab/host.ts";
-import { Lab, type LabState } from "../lab/lab.ts";
+import { Lab, type LabState, labSocket } from "../lab/lab.ts";
 import { STEPS } from "../lab/scenario.ts";
 import { HOST_NAMES, type HostName } from "../lab/topology.ts";
 
@@ -96,6 +96,8 @@ function keep(lab: Lab): void {
   console.log(`
 The lab stays up; logs are in ${path.join(lab.directory, "logs")}
   run something on a host:   dist/culvert lab exec client -- curl http://web.private.test/
+  ask why, or how it goes:   dist/culvert lab exec client -- dist/culvert explain --to web.private.test --port 22
+                             dist/culvert lab exec client -- dist/culvert status
   hosts:                     ${HOST_NAMES.join(", ")}
   take it down:              dist/culvert lab down`);
 }
@@ -106,9 +108,17 @@ async function execOnHost(name: string, command: readonly string[]): Promise<voi
   if (pid === undefined) throw new SetupError(`no host ${name}; the lab has: ${HOST_NAMES.join(", ")}`);
 
   const [program, args] = LabHost.attach(name, pid).command(command[0] === "--" ? command.slice(1) : command);
-  const child = spawn(program, args, { stdio: "inherit" });
+  const child = spawn(program, args, {
+    stdio: "inherit",
+    env: { ...process.env, ...environmentOf(name, state) },
+  });
   const [code] = (await once(child, "exit")) as [number | null];
   process.exit(code ?? 1);
+}
+
+/** `culvert status` and `culvert explain` ask the daemon of the host that they run on. */
+function environmentOf(host: string, { directory }: LabState): Record<string, string> {
+  return host === "client" || host === "gateway" ? { CULVERT_SOCKET: labSocket(directory, host) } : {};
 }
 
 async function takeDown(): Promise<void> {

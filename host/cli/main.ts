@@ -1,10 +1,12 @@
 import { Command } from "commander";
 import { SetupError } from "../daemon/preflight.ts";
 import { clientCommand } from "./client.ts";
+import { explainCommand } from "./explain.ts";
 import { gatewayCommand } from "./gateway.ts";
 import { labCommand } from "./lab.ts";
 import { portalCommand } from "./portal.ts";
 import { relayCommand } from "./relay.ts";
+import { statusCommand } from "./status.ts";
 
 const USAGE_ERROR = 2;
 
@@ -17,6 +19,8 @@ const program = new Command("culvert")
   .addCommand(gatewayCommand())
   .addCommand(relayCommand())
   .addCommand(portalCommand())
+  .addCommand(statusCommand())
+  .addCommand(explainCommand())
   .addCommand(labCommand());
 exitOnUsageErrors(program);
 

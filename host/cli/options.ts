@@ -2,6 +2,7 @@ import os from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Severity } from "../core/note.ts";
 import { deviceId } from "../daemon/device-id.ts";
+import { CLIENT_SOCKET, GATEWAY_SOCKET } from "../daemon/local-client.ts";
 import { createLogger, type Logger } from "../daemon/log.ts";
 import { portalUrl, readToken, SetupError } from "../daemon/preflight.ts";
 import type { TunnelDaemonOptions } from "../daemon/tunnel-options.ts";
@@ -22,6 +23,7 @@ export interface TunnelFlags extends PortalPeerFlags {
   readonly tun: string;
   readonly udp: "native" | "portable";
   readonly port: number;
+  readonly socket: string;
 }
 
 export function addPeerOptions(command: Command): Command {
@@ -53,7 +55,12 @@ export function addTunnelOptions(command: Command, role: "client" | "gateway"): 
         .choices(["native", "portable"])
         .default("native"),
     )
-    .option("--port <port>", "preferred UDP port", parsePort, 52625);
+    .option("--port <port>", "preferred UDP port", parsePort, 52625)
+    .addOption(
+      new Option("--socket <path>", "where culvert status and culvert explain find this daemon")
+        .env("CULVERT_SOCKET")
+        .default(role === "client" ? CLIENT_SOCKET : GATEWAY_SOCKET),
+    );
 }
 
 export function addLogOptions(command: Command): Command {
@@ -93,6 +100,7 @@ export function tunnelOptions(flags: TunnelFlags, role: "client" | "gateway"): T
     tunName: flags.tun,
     udpBackend: flags.udp,
     udpPort: flags.port,
+    socketPath: flags.socket,
   };
 }
 

@@ -98,6 +98,8 @@ export type GatewayResource = Resource;
 
 export interface GrantedClient {
   readonly id: ClientId;
+  /** Whose device it is, for people; not every portal says. */
+  readonly actorName?: string | undefined;
   readonly publicKey: Key;
   readonly presharedKey: Key;
   readonly ipv4: IpAddress;

@@ -108,6 +108,8 @@ export interface PacketCore {
   removeFilter(filter: FilterId): void;
   /** Tests the port towards the resource (tunnel-core §15.1). */
   permits(filter: FilterId, identity: Identity): boolean;
+  /** The first rule by which it permits; `any`: the set has no rules; undefined: it refuses. */
+  permittedBy(filter: FilterId, identity: Identity): FilterRule | "any" | undefined;
 
   /** Installs or replaces a flow. `peer`: where packets from TUN go, or where packets from a peer come from. */
   addFlow(key: FlowKey, peer: PeerId, rewrite: Rewrite | undefined, now: Instant): void;

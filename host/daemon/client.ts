@@ -8,10 +8,13 @@ import { DataPlane } from "./data-plane.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { DohClient } from "./doh-client.ts";
 import { resolveAround } from "./host-lookup.ts";
+import type { LocalApi } from "./local-api.ts";
+import { openLocalApi } from "./local-handlers.ts";
 import { type Logger, logNote } from "./log.ts";
 import { PortalConnection } from "./portal-connection.ts";
 import { connectAroundTunnel, fatalText } from "./portal-link.ts";
 import { checkTunnelPrivileges } from "./preflight.ts";
+import { StatusBoard } from "./status.ts";
 import { TaskQueue } from "./task-queue.ts";
 import type { TunnelDaemonOptions } from "./tunnel-options.ts";
 
@@ -43,9 +46,11 @@ export class ClientDaemon {
   );
   readonly #finished = Promise.withResolvers<number>();
   readonly #startedAt = performance.now();
+  readonly #board: StatusBoard;
   #privateKey = systemRandom().bytes(32);
   #plane: DataPlane<ClientCommand, ClientEvent> | undefined;
   #portal: PortalConnection<"client"> | undefined;
+  #localApi: LocalApi | undefined;
   #resolverTimer: NodeJS.Timeout | undefined;
   #configured = false;
   /** We hold the device, so what was changed on this host is ours to undo. */
@@ -54,6 +59,7 @@ export class ClientDaemon {
   constructor(options: ClientOptions, log: Logger) {
     this.#options = options;
     this.#log = log;
+    this.#board = new StatusBoard(options);
     this.#network = new TunNetwork(options.tunName, "policy");
   }
 
@@ -65,6 +71,10 @@ export class ClientDaemon {
   async start(): Promise<void> {
     checkTunnelPrivileges("client", ["ip"]);
     if (this.#options.dnsControl === "etc-resolv-conf") this.#resolvConf.check();
+    this.#localApi = await openLocalApi(this.#options.socketPath, {
+      board: this.#board,
+      plane: () => this.#plane,
+    });
 
     const plane = new DataPlane<ClientCommand, ClientEvent>(
       {
@@ -100,6 +110,7 @@ export class ClientDaemon {
   }
 
   async stop(exitCode: number): Promise<void> {
+    this.#localApi?.close();
     clearInterval(this.#resolverTimer);
     this.#doh.reset();
     this.#portal?.close();
@@ -126,7 +137,10 @@ export class ClientDaemon {
       },
       {
         onMessage: (message) => plane.send({ kind: "portal", message }),
-        onState: (state) => this.#log.info({ state }, "portal connection"),
+        onState: (state) => {
+          this.#board.setPortal(state);
+          this.#log.info({ state }, "portal connection");
+        },
         onFatal: (error) => this.#fail(fatalText(error)),
       },
     );

@@ -4,11 +4,14 @@ import type {
   DataThreadSetup,
   DataThreadStatistics,
   FromDataThread,
+  MachineQuery,
   ToDataThread,
 } from "./data-thread-protocol.ts";
 
 /** A worker that hangs must not keep the process: shutdown is given this long (tunnel-core §18.3: 1 s of goodbyes). */
 const SHUTDOWN_LIMIT_MS = 2000;
+/** The data thread answers between two batches: in milliseconds, or something is wrong. */
+const QUERY_LIMIT_MS = 2000;
 
 export type DataPlaneOptions = Omit<DataThreadSetup, "wakeFd" | "stop">;
 
@@ -23,7 +26,8 @@ export class DataPlane<Command, Event> {
   readonly #stop = new Int32Array(new SharedArrayBuffer(4));
   readonly #onEvent: (event: Event) => void;
   readonly #onFailure: (message: string) => void;
-  readonly #queries = new Map<number, (statistics: DataThreadStatistics) => void>();
+  /** Who waits for `statistics` or `answer`, by id. */
+  readonly #queries = new Map<number, (answer: unknown) => void>();
   readonly #ready = Promise.withResolvers<{ offload: string }>();
   readonly #stopped = Promise.withResolvers<DataThreadStatistics | undefined>();
   #started = false;
@@ -58,10 +62,13 @@ export class DataPlane<Command, Event> {
 
   statistics(): Promise<DataThreadStatistics> {
     const id = this.#nextQuery++;
-    return new Promise((resolve) => {
-      this.#queries.set(id, resolve);
-      this.#post({ kind: "statistics", id });
-    });
+    return this.#ask<DataThreadStatistics>({ kind: "statistics", id }, id);
+  }
+
+  /** Asks the machine; rejects when it does not answer in time. */
+  query<Answer>(query: MachineQuery): Promise<Answer> {
+    const id = this.#nextQuery++;
+    return this.#ask<Answer>({ kind: "query", id, query }, id);
   }
 
   /** Says goodbye to peers, closes the device, and resolves with the last counters. */
@@ -79,6 +86,22 @@ export class DataPlane<Command, Event> {
     Atomics.store(this.#stop, 0, 1);
     this.#wake.signal();
   };
+
+  async #ask<Answer>(message: ToDataThread, id: number): Promise<Answer> {
+    const answered = Promise.withResolvers<unknown>();
+    const timer = setTimeout(
+      () => answered.reject(new Error("the data thread does not answer")),
+      QUERY_LIMIT_MS,
+    );
+    this.#queries.set(id, answered.resolve);
+    this.#post(message);
+    try {
+      return (await answered.promise) as Answer;
+    } finally {
+      clearTimeout(timer);
+      this.#queries.delete(id);
+    }
+  }
 
   #post(message: ToDataThread): void {
     this.#worker.postMessage(message);
@@ -99,7 +122,9 @@ export class DataPlane<Command, Event> {
         break;
       case "statistics":
         this.#queries.get(message.id)?.(message.statistics);
-        this.#queries.delete(message.id);
+        break;
+      case "answer":
+        this.#queries.get(message.id)?.(message.answer);
         break;
       case "stopped":
         this.#stopped.resolve(message.statistics);

@@ -1,4 +1,5 @@
 import type { SocketAddress } from "../core/address.ts";
+import type { Question } from "../core/explanation.ts";
 
 export type UdpBackend = "native" | "portable";
 
@@ -40,9 +41,15 @@ export interface DataThreadStatistics {
   readonly tun: Readonly<Record<string, number>>;
 }
 
+/** A question to the machine; the answer is an `Explanation`, or the role's status. Changes nothing. */
+export type MachineQuery =
+  | { readonly kind: "explain"; readonly question: Question }
+  | { readonly kind: "status" };
+
 export type ToDataThread =
   | { readonly kind: "command"; readonly command: unknown }
   | { readonly kind: "statistics"; readonly id: number }
+  | { readonly kind: "query"; readonly id: number; readonly query: MachineQuery }
   /** Say goodbye to everyone, then leave the loop. */
   | { readonly kind: "shutdown" };
 
@@ -55,4 +62,5 @@ export type FromDataThread =
   | { readonly kind: "failed"; readonly message: string }
   | { readonly kind: "event"; readonly event: unknown }
   | { readonly kind: "statistics"; readonly id: number; readonly statistics: DataThreadStatistics }
+  | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
   | { readonly kind: "stopped"; readonly statistics: DataThreadStatistics };

@@ -46,7 +46,7 @@ async function runDataThread(setup: DataThreadSetup, port: NonNullable<typeof pa
           openDescriptor: descriptorOpener(setup.mark),
         });
   const paths = new PathTable();
-  const { machine, refusedDatagrams } = createMachine(
+  const { machine, refusedDatagrams, answer } = createMachine(
     setup.machine,
     { core, paths, local: udp.local },
     monotonicNow(),
@@ -68,6 +68,8 @@ async function runDataThread(setup: DataThreadSetup, port: NonNullable<typeof pa
     if (message.kind === "command") loop.handleCommand(message.command);
     else if (message.kind === "statistics")
       post({ kind: "statistics", id: message.id, statistics: statistics() });
+    else if (message.kind === "query")
+      post({ kind: "answer", id: message.id, answer: answer?.(message.query, monotonicNow()) });
     else {
       loop.handleCommand({ kind: "shutdown" });
       stopping = true;

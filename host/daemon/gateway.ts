@@ -9,10 +9,13 @@ import { systemRandom } from "../io/random.ts";
 import { DataPlane } from "./data-plane.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { GatewayDns } from "./gateway-dns.ts";
+import type { LocalApi } from "./local-api.ts";
+import { openLocalApi } from "./local-handlers.ts";
 import { type Logger, logNote } from "./log.ts";
 import { PortalConnection } from "./portal-connection.ts";
 import { connectAroundTunnel, fatalText } from "./portal-link.ts";
 import { checkTunnelPrivileges } from "./preflight.ts";
+import { StatusBoard } from "./status.ts";
 import { TaskQueue } from "./task-queue.ts";
 import type { TunnelDaemonOptions } from "./tunnel-options.ts";
 
@@ -37,15 +40,18 @@ export class GatewayDaemon {
   );
   readonly #finished = Promise.withResolvers<number>();
   readonly #startedAt = performance.now();
+  readonly #board: StatusBoard;
   readonly #privateKey = systemRandom().bytes(32);
   #plane: DataPlane<GatewayCommand, GatewayEvent> | undefined;
   #portal: PortalConnection<"gateway"> | undefined;
+  #localApi: LocalApi | undefined;
   #resolutions = 0;
   #configured = false;
 
   constructor(options: GatewayOptions, log: Logger) {
     this.#options = options;
     this.#log = log;
+    this.#board = new StatusBoard(options);
     this.#network = new TunNetwork(options.tunName, "main");
     const resolvConf = new ResolvConf();
     this.#dns = new GatewayDns({
@@ -62,6 +68,10 @@ export class GatewayDaemon {
 
   async start(): Promise<void> {
     checkTunnelPrivileges("gateway", this.#options.forwarding ? ["ip", "nft"] : ["ip"]);
+    this.#localApi = await openLocalApi(this.#options.socketPath, {
+      board: this.#board,
+      plane: () => this.#plane,
+    });
     process.once("exit", this.#restoreSystem);
     const plane = new DataPlane<GatewayCommand, GatewayEvent>(
       {
@@ -81,6 +91,7 @@ export class GatewayDaemon {
   }
 
   async stop(exitCode: number): Promise<void> {
+    this.#localApi?.close();
     this.#portal?.close();
     this.#dns.close();
     await this.#configuration.settled();
@@ -106,7 +117,10 @@ export class GatewayDaemon {
       },
       {
         onMessage: (message) => plane.send({ kind: "portal", message }),
-        onState: (state) => this.#log.info({ state }, "portal connection"),
+        onState: (state) => {
+          this.#board.setPortal(state);
+          this.#log.info({ state }, "portal connection");
+        },
         onFatal: (error) => this.#fail(fatalText(error)),
       },
     );

@@ -11,7 +11,7 @@ import { StaticTunnel } from "../core/wg/static-tunnel.ts";
 import { noiseCrypto } from "../io/crypto.ts";
 import { systemRandom } from "../io/random.ts";
 import { unixTimeMs } from "./clock.ts";
-import type { MachineSetup } from "./data-thread-protocol.ts";
+import type { MachineQuery, MachineSetup } from "./data-thread-protocol.ts";
 
 export interface MachineParts {
   readonly core: PacketCore;
@@ -24,6 +24,8 @@ export interface MachineWithCounters {
   readonly machine: TunnelMachine<never, unknown>;
   /** Datagrams that were no data of a known peer and were refused, by reason. */
   readonly refusedDatagrams: () => Record<string, number>;
+  /** Undefined for a machine that cannot be asked. */
+  readonly answer: ((query: MachineQuery, now: Instant) => unknown) | undefined;
 }
 
 /** Builds the machine that a data thread runs, with real randomness, cryptography and wall clock. */
@@ -39,7 +41,7 @@ export function createMachine(
   if (setup.role === "static") {
     const peers = setup.peers.map((peer) => ({ ...peer, allowedIps: peer.allowedIps.map(cidr) }));
     const machine = new StaticTunnel({ ...common, privateKey, local, peers }, now);
-    return { machine, refusedDatagrams: () => ({}) };
+    return { machine, refusedDatagrams: () => ({}), answer: undefined };
   }
   const identity = { privateKey, publicKey: crypto.publicKey(privateKey) };
   const settings = setup.role === "client" ? CLIENT_SETTINGS : GATEWAY_SETTINGS;
@@ -48,5 +50,7 @@ export function createMachine(
     setup.role === "client"
       ? new ClientState({ core, connectivity, random }, now)
       : new GatewayState({ core, connectivity, unixTimeMs: common.unixTimeMs }, now);
-  return { machine, refusedDatagrams: () => connectivity.drops() };
+  const answer = (query: MachineQuery, at: Instant) =>
+    query.kind === "explain" ? machine.explain(query.question, at) : machine.status(at);
+  return { machine, refusedDatagrams: () => connectivity.drops(), answer };
 }

@@ -10,4 +10,6 @@ export interface TunnelDaemonOptions {
   readonly tunName: string;
   readonly udpBackend: UdpBackend;
   readonly udpPort: number;
+  /** Where `culvert status` and `culvert explain` find this daemon. */
+  readonly socketPath: string;
 }

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
-import type { LabHost } from "./host.ts";
+import type { CommandResult, LabHost } from "./host.ts";
 import { type LogLine, readLog, waitForLine } from "./log-watch.ts";
 import { LAB_PORTAL, LAB_TOKENS, portalConfiguration } from "./policy.ts";
 import { DEFAULT_RECORDS, type LabRecords, PUBLIC_RECORDS } from "./records.ts";
@@ -24,6 +24,14 @@ export interface LabOptions {
   readonly bundle?: string | undefined;
   /** Names and addresses in the site's DNS. */
   readonly records?: LabRecords;
+}
+
+/** The daemons that answer `culvert status` and `culvert explain`. */
+export type TunnelDaemon = Extract<DaemonName, "client" | "gateway">;
+
+/** The hosts share the file system but for /etc, so each daemon has a socket in the lab's own directory. */
+export function labSocket(directory: string, name: TunnelDaemon): string {
+  return path.join(directory, `${name}.sock`);
 }
 
 /** How a lab that was left up can be found again. */
@@ -83,6 +91,16 @@ export class Lab {
 
   log(name: DaemonName): LogLine[] {
     return readLog(this.logFile(name));
+  }
+
+  /** Where that daemon answers questions. */
+  socket(name: TunnelDaemon): string {
+    return labSocket(this.directory, name);
+  }
+
+  /** Runs `culvert status` or `culvert explain` on a daemon's host. */
+  ask(name: TunnelDaemon, ...args: string[]): Promise<CommandResult> {
+    return this.host(name).exec([...this.#culvert(), ...args, "--socket", this.socket(name)]);
   }
 
   /** Starts one daemon and waits until it is ready to be used. */
@@ -166,13 +184,14 @@ export class Lab {
   #daemonArgs(name: DaemonName): string[] {
     const peer = ["--portal", LAB_PORTAL.url, "--token-file", path.join(this.directory, `${name}.token`)];
     const tunnel = ["--id", `lab-${name}`, "--udp", this.#options.udp];
+    const socket = (of: TunnelDaemon) => ["--socket", this.socket(of)];
     switch (name) {
       case "portal":
         return ["portal", "--config", this.#portalFile];
       case "relay":
         return ["relay", ...peer, "--public-ipv4", ADDRESSES.relay.v4, "--public-ipv6", ADDRESSES.relay.v6];
       default:
-        return [name, ...peer, ...tunnel];
+        return [name, ...peer, ...tunnel, ...socket(name)];
     }
   }
 

@@ -88,14 +88,12 @@ async function tryForbidden(lab: Lab): Promise<string> {
   const { code, stderr } = await lab.host("client").exec(["curl", "-sS", "--max-time", "5", url]);
   if (code === 0) throw new Error("port 8080 was reachable");
 
-  const refusal = await waitForLine(
-    lab.logFile("client"),
-    (line) => line.message.startsWith("packet refused"),
-    {
-      timeoutMs: 2000,
-    },
-  );
-  return `the client refused it: ${refusal.message}; curl says "${stderr.trim()}"`;
+  const answer = await lab.ask("client", "explain", "--to", ADDRESSES.siteWeb.v4, "--port", "8080");
+  if (!/ refused\. /.test(answer.stdout)) throw new Error(`not refused: ${answer.stderr || answer.stdout}`);
+  return [
+    `curl says "${stderr.trim()}"; the client refused it, and culvert explain says why:`,
+    ...answer.stdout.trimEnd().split("\n"),
+  ].join("\n    ");
 }
 
 async function transfer(lab: Lab): Promise<string> {
@@ -120,10 +118,12 @@ async function transfer(lab: Lab): Promise<string> {
 }
 
 async function showPath(lab: Lab): Promise<string> {
-  const line = await waitForLine(lab.logFile("client"), (entry) => entry.message === "path chosen", {
-    timeoutMs: 1000,
-  });
-  return `${String(line["path"])}`;
+  const { code, stdout, stderr } = await lab.ask("client", "status", "--json");
+  if (code !== 0) throw new Error(`culvert status: ${stderr.trim()}`);
+  const { peers } = JSON.parse(stdout) as { peers: { path?: string; via?: string; roundTripMs?: number }[] };
+  const [gateway] = peers;
+  if (gateway?.path === undefined) throw new Error(`no path: ${stdout}`);
+  return `${gateway.via}: ${gateway.path}, round trip ${gateway.roundTripMs?.toFixed(1)} ms`;
 }
 
 async function succeed(host: LabHost, command: readonly string[]): Promise<string> {

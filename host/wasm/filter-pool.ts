@@ -3,6 +3,7 @@ import type { FilterId, FilterRule } from "../core/packet-core.ts";
 import type { LinearMemory } from "./engine.ts";
 
 const KINDS = { tcp: abi.KIND_TCP, udp: abi.KIND_UDP, icmp: abi.KIND_ICMP } as const;
+const KIND_NAMES = ["tcp", "udp", "icmp"] as const;
 
 interface Span {
   first: number;
@@ -38,6 +39,13 @@ export class FilterPool {
     return id;
   }
 
+  /** The n-th rule of a set, counted from 1; undefined for a set without rules. */
+  rule(id: FilterId, n: number): FilterRule | undefined {
+    const set = abi.FILTER_SETS_BASE + id * abi.FILTER_SET_BYTES;
+    if (id === 0 || n > this.#view.getUint32(set + 4, true)) return undefined;
+    return this.#readRule(this.#view.getUint32(set, true) + n - 1);
+  }
+
   /** Does nothing for 0 and for sets that are not there. */
   remove(id: FilterId): void {
     const at = abi.FILTER_SETS_BASE + id * abi.FILTER_SET_BYTES;
@@ -65,6 +73,13 @@ export class FilterPool {
     const at = abi.FILTER_SETS_BASE + id * abi.FILTER_SET_BYTES;
     this.#view.setUint32(at, first, true);
     this.#view.setUint32(at + 4, count, true);
+  }
+
+  #readRule(index: number): FilterRule | undefined {
+    const at = abi.FILTER_RULES_BASE + index * abi.FILTER_RULE_BYTES;
+    const kind = KIND_NAMES.find((name) => KINDS[name] === this.#view.getUint16(at, true));
+    const firstPort = this.#view.getUint16(at + 2, true);
+    return kind === undefined ? undefined : { kind, firstPort, lastPort: this.#view.getUint16(at + 4, true) };
   }
 
   #writeRule(index: number, rule: FilterRule): void {

@@ -207,9 +207,12 @@ export class WasmPacketCore implements PacketCore {
   }
 
   permits(filter: FilterId, identity: Identity): boolean {
-    const kind = identity.kind === "other" ? abi.KIND_OTHER : IDENTITY_KINDS[identity.kind];
-    const port = identity.kind === "tcp" || identity.kind === "udp" ? identity.port : 0;
-    return this.#exports.filterPermits(filter, kind, port) !== 0;
+    return this.#permits(filter, identity) !== 0;
+  }
+
+  permittedBy(filter: FilterId, identity: Identity): FilterRule | "any" | undefined {
+    const rule = this.#permits(filter, identity);
+    return rule === 0 ? undefined : (this.#filters.rule(filter, rule) ?? "any");
   }
 
   addFlow(key: FlowKey, peer: PeerId, rewrite: Rewrite | undefined, now: Instant): void {
@@ -267,6 +270,12 @@ export class WasmPacketCore implements PacketCore {
       this.bytes.set(packet, abi.ARGUMENT_BASE);
       return this.#exports.writeTun(packet.length);
     });
+  }
+
+  #permits(filter: FilterId, identity: Identity): number {
+    const kind = identity.kind === "other" ? abi.KIND_OTHER : IDENTITY_KINDS[identity.kind];
+    const port = identity.kind === "tcp" || identity.kind === "udp" ? identity.port : 0;
+    return this.#exports.filterPermits(filter, kind, port);
   }
 
   #requirePacket(packet: Uint8Array): void {

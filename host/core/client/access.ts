@@ -9,10 +9,10 @@ import { flowKeyOf, type IpPacket, parseIpPacket } from "../packet/ip-packet.ts"
 import type { PacketCore } from "../packet-core.ts";
 import type { Resource } from "../policy/resource.ts";
 import type { Instant } from "../time.ts";
-import { DnsResourceNat } from "./dns-resource-nat.ts";
+import { DnsResourceNat, type NameOutlook } from "./dns-resource-nat.ts";
 import { allowSource, type GatewayPeer, GatewayTable } from "./gateways.ts";
 import type { Outbox } from "./outbox.ts";
-import { PendingAccesses, type Trigger } from "./pending.ts";
+import { PendingAccesses, type Refusal, type Trigger } from "./pending.ts";
 import type { Route } from "./routing.ts";
 import type { SiteStatuses } from "./site-status.ts";
 import { DEFAULT_ROUTES } from "./tun-config.ts";
@@ -24,6 +24,8 @@ export type Grant = Extract<ClientIngress, { kind: "authorization-created" }>;
 
 /** `flow`: install a flow and let the loop run the packet again. `packet`: seal this packet alone. */
 export type SendMode = "flow" | "packet";
+
+type DnsRoute = Extract<Route, { kind: "dns" }>;
 
 export interface ReleasedQuery {
   readonly gateway: GatewayPeer;
@@ -90,9 +92,31 @@ export class Access {
     this.#ask(resource);
   }
 
+  /** `connecting`: packets wait for the connection; `queued`: for packets ahead of them. */
+  readiness(gateway: GatewayPeer): "ready" | "connecting" | "queued" {
+    if (gateway.state === "connecting") return "connecting";
+    return gateway.routed.size > 0 ? "queued" : "ready";
+  }
+
+  /** Whether packets to the name wait for the gateway, now or after the name was looked up. */
+  nameOutlook(gateway: GatewayPeer, route: DnsRoute, when: "now" | "after-lookup"): NameOutlook {
+    return this.#nat.outlook(gateway.id, route, when);
+  }
+
+  /** How matters stand with the portal. */
+  requestOf(resource: ResourceId): {
+    readonly requestedAt: Instant | undefined;
+    readonly refusal: Refusal | undefined;
+  } {
+    return {
+      requestedAt: this.#pending.requestedAt(resource),
+      refusal: this.#pending.refusalOf(resource),
+    };
+  }
+
   /** tunnel-core §8.4: sends the packet, or holds it while the gateway cannot be reached yet. */
   send(gateway: GatewayPeer, packet: IpPacket, mode: SendMode, now: Instant): Disposition {
-    if (gateway.state === "connecting" || gateway.routed.size > 0) {
+    if (this.readiness(gateway) !== "ready") {
       this.hold(gateway, packet.bytes);
       return "consumed";
     }
@@ -116,7 +140,7 @@ export class Access {
   /** tunnel-core §12.3, then like `send`. */
   sendToName(
     gateway: GatewayPeer,
-    route: Extract<Route, { kind: "dns" }>,
+    route: DnsRoute,
     { packet, mode }: { readonly packet: IpPacket; readonly mode: SendMode },
     now: Instant,
   ): Disposition {
@@ -154,8 +178,14 @@ export class Access {
     this.#releaseQueries(gateway, resource.id, queries);
   }
 
-  /** tunnel-core §7.4, for `offline`: nobody in the resource's sites can serve it. */
-  refuseOffline(resource: Resource, now: Instant): void {
+  /** tunnel-core §7.4. */
+  refuse(resource: Resource, refusal: Refusal): void {
+    if (refusal.reason === "offline") this.#refuseOffline(resource, refusal.at);
+    this.#pending.refuse(resource.id, refusal);
+  }
+
+  /** Nobody in the resource's sites can serve it. */
+  #refuseOffline(resource: Resource, now: Instant): void {
     this.#pending.take(resource.id);
     const gateway = this.gatewayOf(resource.id);
     if (gateway !== undefined) {

@@ -40,6 +40,12 @@ export interface Announcement {
   readonly frame: Uint8Array;
 }
 
+/** What the gateway is known to have said about a name, and whether packets wait for it. */
+export interface NameOutlook {
+  readonly known: State["kind"] | "unannounced";
+  readonly traffic: Traffic;
+}
+
 export type OutgoingVerdict =
   /** Goes out, and so may all that follow. */
   | "pass"
@@ -63,10 +69,10 @@ export class DnsResourceNat {
    */
   refresh(gateway: GatewayId, { resource, name }: NameOfResource): boolean {
     const entry = this.#entry(gateway, resource, name);
-    if (entry?.state.kind === "confirmed") entry.state = { kind: "recreating", traffic: "pass" };
-    if (entry?.state.kind !== "failed") return false;
-    entry.state = { kind: "recreating", traffic: "hold" };
-    return true;
+    if (entry === undefined) return false;
+    const previous = entry.state;
+    entry.state = refreshed(previous);
+    return previous.kind === "failed";
   }
 
   /**
@@ -80,7 +86,7 @@ export class DnsResourceNat {
     now: Instant,
   ): boolean {
     const known = this.#entry(gateway, assignment.resource, assignment.name);
-    const state = known?.state ?? { kind: "recreating", traffic: "hold" };
+    const state = known?.state ?? refreshed(undefined);
     if (state.kind === "confirmed" || state.kind === "failed") return true;
     if (known !== undefined && state.kind === "pending") {
       state.buffer.append(packets);
@@ -104,20 +110,26 @@ export class DnsResourceNat {
     for (const entry of this.#waiting) this.#repeatIfDue(entry, now);
   }
 
-  /** §12.3: a packet to a proxy IP of the name; copies it if it is held. */
-  handleOutgoing(
-    gateway: GatewayId,
-    { resource, name }: NameOfResource,
-    packet: Uint8Array,
-    now: Instant,
-  ): OutgoingVerdict {
-    const entry = this.#entry(gateway, resource, name);
-    if (entry?.state.kind !== "pending") return "pass";
+  /** What `handleOutgoing` would say now, or after the name was asked for again. Changes nothing. */
+  outlook(gateway: GatewayId, { resource, name }: NameOfResource, when: "now" | "after-lookup"): NameOutlook {
+    const state = this.#entry(gateway, resource, name)?.state;
+    const known = state?.kind ?? "unannounced";
+    if (when === "now") return { known, traffic: verdictOf(state) === "held" ? "hold" : "pass" };
 
-    const { traffic, buffer } = entry.state;
-    if (traffic === "hold") buffer.push(packet);
+    const next = refreshed(state);
+    const isUnderway = next.kind === "pending" || next.kind === "recreating";
+    return { known, traffic: isUnderway ? next.traffic : "pass" };
+  }
+
+  /** §12.3: a packet to a proxy IP of the name; copies it if it is held. */
+  handleOutgoing(gateway: GatewayId, of: NameOfResource, packet: Uint8Array, now: Instant): OutgoingVerdict {
+    const entry = this.#entry(gateway, of.resource, of.name);
+    const verdict = verdictOf(entry?.state);
+    if (entry?.state.kind !== "pending") return verdict;
+
+    if (verdict === "held") entry.state.buffer.push(packet);
     this.#repeatIfDue(entry, now);
-    return traffic === "hold" ? "held" : "pass-once";
+    return verdict;
   }
 
   /** §12.4: returns the packets that may go now. */
@@ -175,6 +187,25 @@ export class DnsResourceNat {
   #entry(gateway: GatewayId, resource: ResourceId, name: string): Entry | undefined {
     return this.#gateways.get(gateway)?.get(keyOf(resource, name));
   }
+}
+
+/** What a name's mapping becomes when the name is asked for; undefined: it is new. */
+function refreshed(state: State | undefined): State {
+  switch (state?.kind) {
+    case undefined:
+    case "failed":
+      return { kind: "recreating", traffic: "hold" };
+    case "confirmed":
+      return { kind: "recreating", traffic: "pass" };
+    case "pending":
+    case "recreating":
+      return state;
+  }
+}
+
+function verdictOf(state: State | undefined): OutgoingVerdict {
+  if (state?.kind !== "pending") return "pass";
+  return state.traffic === "hold" ? "held" : "pass-once";
 }
 
 interface NameOfResource {

@@ -14,7 +14,7 @@ import type { Assignment, StubResolver } from "../dns/stub-resolver.ts";
 import type { DropReason } from "../drop.ts";
 import type { ResourceId } from "../id.ts";
 import { icmpErrorOf } from "../packet/icmp-error.ts";
-import { type IpPacket, parseIpPacket } from "../packet/ip-packet.ts";
+import { type IpPacket, type PacketSubject, parseIpPacket } from "../packet/ip-packet.ts";
 import { udpPacket } from "../packet/udp.ts";
 import type { PacketCore } from "../packet-core.ts";
 import type { Random } from "../random.ts";
@@ -56,6 +56,10 @@ export type DnsOutcome =
   | { readonly kind: "ask-site"; readonly resource: ResourceId; readonly asked: AskedQuery }
   /** The upstream is reached through the tunnel. */
   | { readonly kind: "ask-in-tunnel"; readonly server: SocketAddress; readonly asked: AskedQuery };
+
+export type DnsListener =
+  | { readonly kind: "listens"; readonly upstream: Upstream }
+  | { readonly kind: "dropped"; readonly reason: DropReason };
 
 interface HostQuery extends AskedQuery {
   readonly sentAt: Instant;
@@ -133,25 +137,39 @@ export class ClientDns {
     this.#resetTunnelStreams(now);
   }
 
+  /** Whether somebody listens where this packet to the sentinel ranges goes, and for which upstream. */
+  listenerOf({ destination, kind, destinationPort }: PacketSubject): DnsListener {
+    const upstream = this.#sentinels.upstreamOf(destination);
+    if (upstream === undefined) return { kind: "dropped", reason: "unmapped-sentinel" };
+    if ((kind !== "udp" && kind !== "tcp") || destinationPort !== DNS_PORT) {
+      return { kind: "dropped", reason: "unsupported-protocol" };
+    }
+    return { kind: "listens", upstream };
+  }
+
+  /** The server to ask through the tunnel when a question is not ours (tunnel-core §11.6); undefined: the host asks. */
+  serverInTunnel(upstream: Upstream): SocketAddress | undefined {
+    if (upstream.kind === "doh") return undefined;
+    const isInTunnel = this.#sentinels.arePortals && this.#routes.coversServer(upstream.server.ip);
+    return isInTunnel ? upstream.server : undefined;
+  }
+
   /**
    * One packet to an address of the sentinel ranges. It goes no further itself (tunnel-core §11.3). What
    * came by TCP is in `takeQuery`.
    */
   handlePacket(packet: IpPacket, now: Instant): DnsOutcome {
-    const upstream = this.#sentinels.upstreamOf(packet.destination);
-    if (upstream === undefined) return { kind: "dropped", reason: "unmapped-sentinel" };
-    if (packet.destinationPort !== DNS_PORT) return { kind: "dropped", reason: "unsupported-protocol" };
+    const listener = this.listenerOf(packet);
+    if (listener.kind === "dropped") return listener;
     if (packet.kind === "tcp") {
       this.#streams.handlePacket(packet, now);
       return { kind: "done" };
     }
-    if (packet.kind !== "udp") return { kind: "dropped", reason: "unsupported-protocol" };
-
     const query = decodeQuery(packet.bytes.subarray(packet.payloadOffset));
     if (query === undefined) return { kind: "dropped", reason: "bad-dns-message" };
     const sentinel = { ip: packet.destination, port: packet.destinationPort };
     const asker = { ip: packet.source, port: packet.sourcePort };
-    return this.#resolve({ query, sentinel, asker, stream: undefined }, upstream, now);
+    return this.#resolve({ query, sentinel, asker, stream: undefined }, listener.upstream, now);
   }
 
   /** Works on the next query that came by TCP; undefined: there is none. */
@@ -284,15 +302,15 @@ export class ClientDns {
       case "resolve-in-site":
         return { kind: "ask-site", resource: verdict.resource, asked };
       case "recurse":
-        return this.#isInTunnel(upstream)
-          ? { kind: "ask-in-tunnel", server: upstream.server, asked }
-          : this.#askHost(asked, upstream, now);
+        return this.#recurse(asked, upstream, now);
     }
   }
 
-  #isInTunnel(upstream: Upstream): upstream is Extract<Upstream, { kind: "do53" }> {
-    if (upstream.kind === "doh") return false;
-    return this.#sentinels.arePortals && this.#routes.coversServer(upstream.server.ip);
+  #recurse(asked: AskedQuery, upstream: Upstream, now: Instant): DnsOutcome {
+    const server = this.serverInTunnel(upstream);
+    return server === undefined
+      ? this.#askHost(asked, upstream, now)
+      : { kind: "ask-in-tunnel", server, asked };
   }
 
   #askHost(asked: AskedQuery, upstream: Upstream, now: Instant): DnsOutcome {

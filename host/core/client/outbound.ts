@@ -1,10 +1,10 @@
 import { type IpAddress, isIpv4, isMulticast, isSentinel, type SocketAddress } from "../address.ts";
 import type { Assignment } from "../dns/stub-resolver.ts";
-import { type Disposition, drop } from "../drop.ts";
+import { type Disposition, type DropReason, drop } from "../drop.ts";
 import type { ResourceId } from "../id.ts";
 import type { ClientInterface } from "../messages.ts";
 import { prohibited } from "../packet/icmp-error.ts";
-import { destinationIdentity, type IpPacket } from "../packet/ip-packet.ts";
+import { destinationIdentity, type IpPacket, type PacketSubject } from "../packet/ip-packet.ts";
 import type { Identity, PacketCore } from "../packet-core.ts";
 import type { Instant } from "../time.ts";
 import type { Access, SendMode } from "./access.ts";
@@ -13,7 +13,7 @@ import type { GatewayPeer } from "./gateways.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Reports } from "./reports.ts";
 import type { ClientResources } from "./resources.ts";
-import type { ClientRoutes } from "./routing.ts";
+import type { ClientRoutes, Route } from "./routing.ts";
 import type { AskedQuery } from "./tunnel-queries.ts";
 
 /** Where every gateway serves DNS on its own tunnel addresses (tunnel-core §2.2). */
@@ -28,6 +28,20 @@ export interface OutboundParts {
   readonly reports: Reports;
   readonly outbox: Outbox;
 }
+
+/** What becomes of a packet from the TUN device. */
+export type OutboundDecision =
+  /** A DNS server of ours decides further. */
+  { readonly kind: "dns" } | RouteDecision;
+
+export type RouteDecision =
+  | { readonly kind: "drop"; readonly reason: DropReason }
+  /** The resource's filters refuse it: answered with an ICMP error. */
+  | { readonly kind: "prohibit"; readonly route: Route }
+  /** Nobody has authorized us yet: the portal is asked, the packet waits. */
+  | { readonly kind: "request"; readonly route: Route }
+  /** Goes to the gateway, or waits for it. Without a route: to the gateway's own address. */
+  | { readonly kind: "send"; readonly gateway: GatewayPeer; readonly route: Route | undefined };
 
 /** Decides what becomes of packets from the TUN device, in the order of tunnel-core §8.1. */
 export class Outbound {
@@ -51,18 +65,54 @@ export class Outbound {
     return ip === (isIpv4(ip) ? this.#interface.ipv4 : this.#interface.ipv6);
   }
 
-  handle(packet: IpPacket, mode: SendMode, now: Instant): Disposition {
-    const { destination } = packet;
-    if (isMulticast(destination)) return drop("multicast");
-    if (this.#interface === undefined) return drop("unconfigured");
-    if (!this.isOwn(packet.source)) return drop("not-tunnel-source");
-    if (this.isOwn(destination)) return drop("packet-to-self");
-    if (isSentinel(destination)) return this.#handleDns(packet, now);
-    if (packet.kind === "icmp" || packet.kind === "other") return drop("unsupported-protocol");
+  get addresses(): Pick<ClientInterface, "ipv4" | "ipv6"> | undefined {
+    return this.#interface;
+  }
 
-    const gateway = this.#parts.access.gateways.ofAddress(destination);
-    if (gateway !== undefined) return this.#parts.access.send(gateway, packet, mode, now);
-    return this.#route(packet, mode, now);
+  handle(packet: IpPacket, mode: SendMode, now: Instant): Disposition {
+    const { access } = this.#parts;
+    const decision = this.decide(packet, "lookup");
+    switch (decision.kind) {
+      case "drop":
+        return drop(decision.reason);
+      case "dns":
+        return this.#handleDns(packet, now);
+      case "prohibit":
+        return this.#prohibit(packet, decision.route.resource);
+      case "request":
+        access.request(decision.route.resource, { kind: "packet", packet: packet.bytes }, now);
+        return "consumed";
+      case "send":
+        return decision.route?.kind === "dns"
+          ? access.sendToName(decision.gateway, decision.route, { packet, mode }, now)
+          : access.send(decision.gateway, packet, mode, now);
+    }
+  }
+
+  /** Changes nothing; `peek` also leaves the memory of routes alone. */
+  decide(packet: PacketSubject, search: "lookup" | "peek"): OutboundDecision {
+    const { source, destination, kind } = packet;
+    if (isMulticast(destination)) return { kind: "drop", reason: "multicast" };
+    if (this.#interface === undefined) return { kind: "drop", reason: "unconfigured" };
+    if (!this.isOwn(source)) return { kind: "drop", reason: "not-tunnel-source" };
+    if (this.isOwn(destination)) return { kind: "drop", reason: "packet-to-self" };
+    if (isSentinel(destination)) return { kind: "dns" };
+    if (kind === "icmp" || kind === "other") return { kind: "drop", reason: "unsupported-protocol" };
+
+    const { access, routes } = this.#parts;
+    const gateway = access.gateways.ofAddress(destination);
+    if (gateway !== undefined) return { kind: "send", gateway, route: undefined };
+    const identity = destinationIdentity(packet);
+    return this.decideRoute(routes[search](destination, identity), identity);
+  }
+
+  /** What becomes of a packet with that route. */
+  decideRoute(route: Route | undefined, identity: Identity): RouteDecision {
+    const { routes, access } = this.#parts;
+    if (route === undefined) return { kind: "drop", reason: "unknown-resource" };
+    if (!routes.permits(route, identity)) return { kind: "prohibit", route };
+    const gateway = access.gatewayOf(route.resource);
+    return gateway === undefined ? { kind: "request", route } : { kind: "send", gateway, route };
   }
 
   /** Asks the DNS server of a gateway, on its own tunnel address (tunnel-core §11.7). */
@@ -144,25 +194,8 @@ export class Outbound {
   #isRoutable(destination: IpAddress, identity: Identity): boolean {
     const { access, routes } = this.#parts;
     if (access.gateways.ofAddress(destination) !== undefined) return true;
-    const route = routes.lookup(destination, identity);
-    return route !== undefined && routes.permits(route, identity);
-  }
-
-  #route(packet: IpPacket, mode: SendMode, now: Instant): Disposition {
-    const { routes, access } = this.#parts;
-    const identity = destinationIdentity(packet);
-    const route = routes.lookup(packet.destination, identity);
-    if (route === undefined) return drop("unknown-resource");
-    if (!routes.permits(route, identity)) return this.#prohibit(packet, route.resource);
-
-    const gateway = access.gatewayOf(route.resource);
-    if (gateway === undefined) {
-      access.request(route.resource, { kind: "packet", packet: packet.bytes }, now);
-      return "consumed";
-    }
-    return route.kind === "dns"
-      ? access.sendToName(gateway, route, { packet, mode }, now)
-      : access.send(gateway, packet, mode, now);
+    const { kind } = this.decideRoute(routes.lookup(destination, identity), identity);
+    return kind === "send" || kind === "request";
   }
 
   #prohibit(packet: IpPacket, resource: ResourceId): Disposition {

@@ -1,4 +1,5 @@
 import type { ResourceId } from "../id.ts";
+import type { FailReason } from "../messages.ts";
 import { PacketBuffer } from "../packet/packet-buffer.ts";
 import type { Instant } from "../time.ts";
 import type { AskedQuery } from "./tunnel-queries.ts";
@@ -21,6 +22,13 @@ export interface Waiting {
   readonly queries: readonly AskedQuery[];
 }
 
+/** The portal's last word on a resource that it does not grant. */
+export interface Refusal {
+  readonly reason: FailReason;
+  readonly violatedProperties: readonly string[];
+  readonly at: Instant;
+}
+
 interface PendingAccess {
   readonly packets: PacketBuffer;
   readonly queries: AskedQuery[];
@@ -36,6 +44,8 @@ export class PendingAccesses {
   readonly #pending = new Map<ResourceId, PendingAccess>();
   /** When a lost authorization was last asked for again; outlives the grant, which may change nothing. */
   readonly #recoveredAt = new Map<ResourceId, Instant>();
+
+  readonly #refusals = new Map<ResourceId, Refusal>();
 
   /** Holds the trigger back, packets as copies; true if a request is to be sent now. */
   push(resource: ResourceId, trigger: Trigger, now: Instant): boolean {
@@ -62,16 +72,32 @@ export class PendingAccesses {
     return this.#pending.has(resource);
   }
 
+  /** The last request that is still open; undefined: nothing waits. */
+  requestedAt(resource: ResourceId): Instant | undefined {
+    return this.#pending.get(resource)?.requestedAt;
+  }
+
+  /** Remembers why the portal refused, until it grants. Only for resources that it lists. */
+  refuse(resource: ResourceId, refusal: Refusal): void {
+    this.#refusals.set(resource, refusal);
+  }
+
+  refusalOf(resource: ResourceId): Refusal | undefined {
+    return this.#refusals.get(resource);
+  }
+
   /** Ends the entry; hands over what waited. */
   take(resource: ResourceId): Waiting {
     const pending = this.#pending.get(resource);
     this.#pending.delete(resource);
+    this.#refusals.delete(resource);
     return { packets: pending?.packets.drain() ?? [], queries: pending?.queries ?? [] };
   }
 
   /** The resource is gone: forgets everything about it. */
   forget(resource: ResourceId): void {
     this.#pending.delete(resource);
+    this.#refusals.delete(resource);
     this.#recoveredAt.delete(resource);
   }
 

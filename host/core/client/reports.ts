@@ -49,21 +49,28 @@ export class Reports {
     this.#isStale.records = true;
   }
 
-  poll(): ClientEvent | undefined {
-    return this.#config() ?? this.#records() ?? this.#views();
-  }
-
-  #config(): ClientEvent | undefined {
-    if (!this.#isStale.config || this.#interface === undefined) return undefined;
-    this.#isStale.config = false;
-
+  /** The configuration as it should be now, reported or not; undefined before the first one. */
+  config(): TunConfig | undefined {
+    if (this.#interface === undefined) return undefined;
     const { dns, routes } = this.#parts;
-    const config = tunConfig({
+    return tunConfig({
       interface: this.#interface,
       dns: dns.mapping,
       networks: routes.networks(),
       internet: routes.internet === undefined ? "not-routed" : "routed",
     });
+  }
+
+  poll(): ClientEvent | undefined {
+    return this.#config() ?? this.#records() ?? this.#views();
+  }
+
+  #config(): ClientEvent | undefined {
+    if (!this.#isStale.config) return undefined;
+    const config = this.config();
+    if (config === undefined) return undefined;
+
+    this.#isStale.config = false;
     if (this.#lastConfig !== undefined && sameTunConfig(config, this.#lastConfig)) return undefined;
     this.#lastConfig = config;
     return { kind: "tun-config", config };

@@ -1,10 +1,9 @@
-import { cidrText } from "../address.ts";
 import type { Assignment, StubResolver } from "../dns/stub-resolver.ts";
 import type { ResourceId } from "../id.ts";
 import type { FilterId } from "../packet-core.ts";
 import { type FilterPool, sameFilters } from "../policy/filter.ts";
 import { parsePattern } from "../policy/pattern.ts";
-import type { Resource } from "../policy/resource.ts";
+import { addressText, type Resource } from "../policy/resource.ts";
 import type { ResourceView } from "./events.ts";
 import type { Outbox } from "./outbox.ts";
 import type { ClientRoutes } from "./routing.ts";
@@ -67,8 +66,13 @@ export class ClientResources {
   /** Routes names that were assigned just now. */
   addNames(assignments: readonly Assignment[]): void {
     for (const assignment of assignments) {
-      this.#routes.addName(assignment, this.#filterOf.get(assignment.resource) ?? 0);
+      this.#routes.addName(assignment, this.filterOf(assignment.resource));
     }
+  }
+
+  /** What every claim on a name is filtered by. */
+  filterOf(id: ResourceId): FilterId {
+    return this.#filterOf.get(id) ?? 0;
   }
 
   /** The user's switch; it works whether or not there is an internet resource yet. */
@@ -88,8 +92,21 @@ export class ClientResources {
   /** For people: sorted by name, then by id. */
   views(statuses: SiteStatuses): ResourceView[] {
     return [...this.#resources.values()]
-      .map((resource) => this.#view(resource, statuses))
+      .map((resource) => this.viewOf(resource, statuses))
       .sort((a, b) => compareText(a.name, b.name) || compareText(a.id, b.id));
+  }
+
+  viewOf(resource: Resource, statuses: SiteStatuses): ResourceView {
+    return {
+      id: resource.id,
+      kind: resource.kind,
+      name: resource.name,
+      address: addressText(resource),
+      description: resource.kind === "internet" ? undefined : resource.description,
+      sites: resource.sites,
+      status: statuses.of(resource.sites),
+      isActive: resource.kind === "internet" ? this.#isInternetWanted : undefined,
+    };
   }
 
   #install(resource: Resource): void {
@@ -122,19 +139,6 @@ export class ClientResources {
   #routeInternet(): void {
     this.#routes.setInternet(this.#isInternetWanted ? this.internetIds().sort()[0] : undefined);
   }
-
-  #view(resource: Resource, statuses: SiteStatuses): ResourceView {
-    return {
-      id: resource.id,
-      kind: resource.kind,
-      name: resource.name,
-      address: addressText(resource),
-      description: resource.kind === "internet" ? undefined : resource.description,
-      sites: resource.sites,
-      status: statuses.of(resource.sites),
-      isActive: resource.kind === "internet" ? this.#isInternetWanted : undefined,
-    };
-  }
 }
 
 /** Whether both lead to the same place under the same rules; names do not matter (tunnel-core §6.2). */
@@ -159,17 +163,6 @@ function sameRules(a: Resource, b: Resource): boolean {
 function sameSites(a: Resource, b: Resource): boolean {
   const ids = (resource: Resource) => [...new Set(resource.sites.map((site) => site.id))].sort().join();
   return ids(a) === ids(b);
-}
-
-function addressText(resource: Resource): string | undefined {
-  switch (resource.kind) {
-    case "dns":
-      return resource.address;
-    case "cidr":
-      return cidrText(resource.address);
-    case "internet":
-      return undefined;
-  }
 }
 
 function compareText(a: string, b: string): number {

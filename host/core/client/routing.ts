@@ -2,7 +2,7 @@ import { addressBits, type Cidr, type IpAddress, isProxyAddress, isTunnelAddress
 import type { Assignment } from "../dns/stub-resolver.ts";
 import type { ResourceId } from "../id.ts";
 import type { FilterId, Identity } from "../packet-core.ts";
-import { type Permits, type RouteEntry, RoutingTable } from "../policy/routing-table.ts";
+import { bestOf, type Permits, type RouteEntry, RoutingTable } from "../policy/routing-table.ts";
 
 /** What a destination belongs to. `filter` 0 permits everything. */
 export type Route =
@@ -50,18 +50,19 @@ export class ClientRoutes {
 
   /** The best route even if its filter refuses the packet: the caller asks the filter. */
   lookup(destination: IpAddress, identity: Identity): Route | undefined {
-    const proxy = this.#proxies.best(destination, identity, this.#permits);
-    if (proxy !== undefined) {
-      return { kind: "dns", resource: proxy.resource, filter: proxy.filter, name: proxy.name };
-    }
-    const network = this.#networks.best(destination, identity, this.#permits);
-    if (network !== undefined) return { kind: "network", resource: network.resource, filter: network.filter };
+    return this.#route(destination, identity, "best");
+  }
 
-    // Tunnel addresses belong to devices, and a proxy IP whose name is gone to nobody (tunnel-core §23 Q6).
-    if (isTunnelAddress(destination) || isProxyAddress(destination)) return undefined;
-    return this.#internet === undefined
-      ? undefined
-      : { kind: "network", resource: this.#internet, filter: 0 };
+  /** What `lookup` would say, for a question that is no packet: changes nothing. */
+  peek(destination: IpAddress, identity: Identity): Route | undefined {
+    return this.#route(destination, identity, "find");
+  }
+
+  /** What `lookup` would say about an address of the name once these claims on it are routed. */
+  routeOfName(name: string, claims: readonly RouteEntry[], identity: Identity): Route | undefined {
+    const candidates = claims.map((claim) => ({ entry: { ...claim, name }, prefix: 0 }));
+    const entry = bestOf(candidates, identity, this.#permits);
+    return entry === undefined ? undefined : dnsRoute(entry);
   }
 
   permits(route: Route, identity: Identity): boolean {
@@ -77,6 +78,23 @@ export class ClientRoutes {
   networks(): Cidr[] {
     return this.#networks.networks();
   }
+
+  #route(destination: IpAddress, identity: Identity, how: "best" | "find"): Route | undefined {
+    const proxy = this.#proxies[how](destination, identity, this.#permits);
+    if (proxy !== undefined) return dnsRoute(proxy);
+    const network = this.#networks[how](destination, identity, this.#permits);
+    if (network !== undefined) return { kind: "network", resource: network.resource, filter: network.filter };
+
+    // Tunnel addresses belong to devices, and a proxy IP whose name is gone to nobody (tunnel-core §23 Q6).
+    if (isTunnelAddress(destination) || isProxyAddress(destination)) return undefined;
+    return this.#internet === undefined
+      ? undefined
+      : { kind: "network", resource: this.#internet, filter: 0 };
+  }
+}
+
+function dnsRoute({ resource, filter, name }: DnsRouteEntry): Route {
+  return { kind: "dns", resource, filter, name };
 }
 
 function hostRoute(ip: IpAddress): Cidr {

@@ -1,6 +1,7 @@
 import type { Connectivity, ConnectivityEvent } from "../connection/connectivity.ts";
 import { type DnsRecord, StubResolver } from "../dns/stub-resolver.ts";
 import { type Disposition, drop } from "../drop.ts";
+import type { Explanation, Question } from "../explanation.ts";
 import type { GatewayId, PeerId, ResourceId } from "../id.ts";
 import type { ClientIngress, ClientInterface } from "../messages.ts";
 import { decodeControlFrame, isControlFrame } from "../packet/control-frame.ts";
@@ -16,6 +17,7 @@ import type { TunnelMachine } from "../tunnel-machine.ts";
 import { Access } from "./access.ts";
 import { ClientDns } from "./dns.ts";
 import type { ClientCommand, ClientEvent } from "./events.ts";
+import { type ClientExplainParts, explainOnClient } from "./explain.ts";
 import { type GatewayPeer, mayComeFrom } from "./gateways.ts";
 import { Outbound } from "./outbound.ts";
 import { Outbox } from "./outbox.ts";
@@ -23,6 +25,7 @@ import { Reports } from "./reports.ts";
 import { ClientResources, leadsToSame } from "./resources.ts";
 import { ClientRoutes } from "./routing.ts";
 import { SiteStatuses } from "./site-status.ts";
+import { type ClientStatus, clientStatus } from "./status.ts";
 
 // "Communication administratively prohibited" of both families (tunnel-core §3.4).
 const PROHIBITED_V4 = { type: 3, code: 13 };
@@ -51,6 +54,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
   readonly #dns: ClientDns;
   readonly #reports: Reports;
   readonly #outbound: Outbound;
+  readonly #explainParts: ClientExplainParts;
 
   constructor({ core, connectivity, random, records }: ClientParts, now: Instant) {
     this.#core = core;
@@ -72,6 +76,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
     this.#dns = dns;
     this.#reports = reports;
     this.#outbound = new Outbound({ core, routes, resources, access, dns, reports, outbox });
+    this.#explainParts = { ...parts, resources, access, dns, reports, outbound: this.#outbound };
     this.#settle(now);
   }
 
@@ -160,6 +165,16 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
 
   pollTimeout(): Deadline | undefined {
     return earliest(this.#connectivity.pollTimeout(), this.#statuses.pollTimeout(), this.#dns.pollTimeout());
+  }
+
+  /** What would become of a packet; sends nothing and changes nothing. */
+  explain(question: Question, now: Instant): Explanation {
+    return explainOnClient(this.#explainParts, question, now);
+  }
+
+  /** Changes nothing. */
+  status(now: Instant): ClientStatus {
+    return clientStatus(this.#explainParts, now);
   }
 
   #handleControlFrame(gateway: GatewayPeer, bytes: Uint8Array, now: Instant): Disposition {
@@ -313,8 +328,7 @@ export class ClientState implements TunnelMachine<ClientCommand, ClientEvent> {
         violated: violatedProperties.join(" ") || undefined,
       },
     );
-    if (reason !== "offline" || resource === undefined) return;
-    this.#access.refuseOffline(resource, now);
+    if (resource !== undefined) this.#access.refuse(resource, { reason, violatedProperties, at: now });
   }
 
   #afterConnectivity(now: Instant): void {

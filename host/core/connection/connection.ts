@@ -70,7 +70,7 @@ export class Connection {
   readonly #events: ConnectivityEvent[] = [];
   readonly #createdAt: Instant;
 
-  #path: (Path & { readonly id: PathId; readonly text: string }) | undefined;
+  #path: (Path & { readonly id: PathId; readonly text: string; readonly since: Instant }) | undefined;
   #kept: Uint8Array[] = [];
   /** Local candidates to signal with the next drain. */
   #unsignalled: LocalCandidate[] = [];
@@ -233,7 +233,9 @@ export class Connection {
       state: this.#state,
       path: this.#path?.text,
       since: this.#stateSince,
+      pathSince: this.#path?.since,
       roundTripMs: this.#agent.chosen?.roundTripMs,
+      handshakeAt: this.#wireGuard.handshakeAt,
     };
   }
 
@@ -298,7 +300,7 @@ export class Connection {
     const id = this.#paths.acquire(path);
     this.#core.setPath(this.peer, id);
     if (previous !== undefined) this.#paths.release(previous.id);
-    this.#path = { ...path, id, text };
+    this.#path = { ...path, id, text, since: now };
     this.#events.push(note("debug", "path chosen", { node: this.node, path: text }));
 
     for (const message of this.#kept) this.#sendOnPath(message);

@@ -30,7 +30,11 @@ export interface ConnectionStatus {
   /** `10.0.0.5:52625 -> 203.0.113.9:40000 (host, server-reflexive)`; undefined while connecting. */
   readonly path: string | undefined;
   readonly since: Instant;
+  /** Undefined while connecting. */
+  readonly pathSince: Instant | undefined;
   readonly roundTripMs: number | undefined;
+  /** When the keypair in use was made; undefined: there is none. */
+  readonly handshakeAt: Instant | undefined;
 }
 
 /**

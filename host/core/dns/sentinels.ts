@@ -7,6 +7,7 @@ import {
   isIpv4,
   isSentinel,
   type SocketAddress,
+  socketAddressText,
 } from "../address.ts";
 
 const DNS_PORT = 53;
@@ -85,6 +86,11 @@ function effectiveUpstreams(portal: readonly IpAddress[], { doh, system }: DnsSe
 function sameMembers(a: readonly Upstream[], b: readonly Upstream[]): boolean {
   const known = new Set(b.map(keyOf));
   return a.length === b.length && a.every((upstream) => known.has(keyOf(upstream)));
+}
+
+/** `10.0.0.53:53`, or the URL. */
+export function upstreamText(upstream: Upstream): string {
+  return upstream.kind === "do53" ? socketAddressText(upstream.server) : upstream.url;
 }
 
 function keyOf(upstream: Upstream): string {

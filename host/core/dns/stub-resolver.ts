@@ -60,6 +60,17 @@ export type StubVerdict =
   | { readonly kind: "resolve-in-site"; readonly resource: ResourceId }
   | { readonly kind: "recurse" };
 
+/** The same before anything is assigned. */
+export type StubDecision =
+  | { readonly kind: "no-such-name" }
+  | { readonly kind: "no-data" }
+  /** A proxy IP's name. */
+  | { readonly kind: "known-address"; readonly name: string }
+  /** Most specific pattern first; never empty. */
+  | { readonly kind: "proxy-addresses"; readonly matching: readonly StubResource[] }
+  | { readonly kind: "resolve-in-site"; readonly resource: ResourceId }
+  | { readonly kind: "recurse" };
+
 interface KnownName extends ProxyIps {
   readonly claims: Map<ResourceId, string>;
 }
@@ -153,13 +164,31 @@ export class StubResolver {
     return assignments;
   }
 
-  /** Decides by the table of tunnel-core §11.5. */
+  /** Answers as `decide` says, and assigns addresses to a name that has none yet. */
   resolve(query: DnsQuery): StubVerdict {
+    const decision = this.decide(query);
+    switch (decision.kind) {
+      case "no-such-name":
+        return localAnswer(emptyResponse(query, RCODE_NXDOMAIN));
+      case "no-data":
+        return localAnswer(emptyResponse(query, RCODE_NOERROR));
+      case "known-address":
+        return localAnswer(stubResponse(query, [{ type: "PTR", name: decision.name }]));
+      case "proxy-addresses":
+        return this.#resolveAddress(query, query.name ?? "", decision.matching);
+      case "resolve-in-site":
+      case "recurse":
+        return decision;
+    }
+  }
+
+  /** Decides by the table of tunnel-core §11.5; changes nothing. */
+  decide(query: Pick<DnsQuery, "name" | "type" | "class">): StubDecision {
     const { name } = query;
     if (name === undefined) return { kind: "recurse" };
-    if (name === CANARY_NAME) return localAnswer(emptyResponse(query, RCODE_NXDOMAIN));
+    if (name === CANARY_NAME) return { kind: "no-such-name" };
     if (query.class !== CLASS_IN) return { kind: "recurse" };
-    if (query.type === TYPE_PTR) return this.#resolveReverse(query, name);
+    if (query.type === TYPE_PTR) return this.#decideReverse(name);
 
     const matching = this.#matching(name);
     const mostSpecific = matching[0];
@@ -168,9 +197,9 @@ export class StubResolver {
     switch (query.type) {
       case TYPE_A:
       case TYPE_AAAA:
-        return this.#resolveAddress(query, name, matching);
+        return { kind: "proxy-addresses", matching };
       case TYPE_HTTPS:
-        return localAnswer(emptyResponse(query, RCODE_NOERROR));
+        return { kind: "no-data" };
       case TYPE_SRV:
       case TYPE_TXT:
         return { kind: "resolve-in-site", resource: mostSpecific.id };
@@ -179,11 +208,15 @@ export class StubResolver {
     }
   }
 
-  #resolveReverse(query: DnsQuery, name: string): StubVerdict {
+  /** The addresses that stand for a name; undefined: nobody has asked for it yet. */
+  proxyIpsOf(name: string): ProxyIps | undefined {
+    return this.#names.get(name);
+  }
+
+  #decideReverse(name: string): StubDecision {
     const address = addressOfReverseName(name);
     const known = address === undefined ? undefined : this.#nameOfProxy.get(address);
-    if (known === undefined) return { kind: "recurse" };
-    return localAnswer(stubResponse(query, [{ type: "PTR", name: known }]));
+    return known === undefined ? { kind: "recurse" } : { kind: "known-address", name: known };
   }
 
   #resolveAddress(query: DnsQuery, name: string, matching: readonly StubResource[]): StubVerdict {

@@ -12,6 +12,17 @@ import { Translations } from "./translations.ts";
 /** `unreachable`: an internet resource does not lead there. */
 export type Verdict = "allowed" | "not-allowed" | "unreachable";
 
+/** Why a destination may be reached or not. `filter` is that of the resource, 0 for an internet resource. */
+export type Judgement =
+  | { readonly verdict: "allowed" | "unreachable"; readonly resource: ResourceId; readonly filter: FilterId }
+  | { readonly verdict: "not-allowed"; readonly reason: "no-grant" }
+  | {
+      readonly verdict: "not-allowed";
+      readonly reason: "filter";
+      readonly resource: ResourceId;
+      readonly filter: FilterId;
+    };
+
 export interface TunAddresses {
   readonly ipv4: IpAddress;
   readonly ipv6: IpAddress;
@@ -44,6 +55,7 @@ export class ClientOnGateway {
   readonly #networks = new RoutingTable<RouteEntry>();
   readonly #proxies = new RoutingTable<RouteEntry>();
   #addresses: TunAddresses;
+  #actorName: string | undefined;
   #emptySince: Instant | undefined;
 
   constructor(id: ClientId, peer: PeerId, addresses: TunAddresses, filters: FilterPool, core: PacketCore) {
@@ -60,6 +72,15 @@ export class ClientOnGateway {
 
   setAddresses(addresses: TunAddresses): void {
     this.#addresses = addresses;
+  }
+
+  /** Whose device it is, if the portal said so. */
+  get actorName(): string | undefined {
+    return this.#actorName;
+  }
+
+  setActorName(name: string | undefined): void {
+    this.#actorName = name;
   }
 
   owns(ip: IpAddress): boolean {
@@ -126,6 +147,13 @@ export class ClientOnGateway {
     return [...this.#grants.keys()];
   }
 
+  /** Undefined: not granted. */
+  grantOf(
+    resource: ResourceId,
+  ): { readonly resource: GatewayResource; readonly expiresAt: Instant | undefined } | undefined {
+    return this.#grants.get(resource);
+  }
+
   has(resource: ResourceId): boolean {
     return this.#grants.has(resource);
   }
@@ -162,12 +190,20 @@ export class ClientOnGateway {
 
   /** tunnel-core §15.4; `ip` and `identity` are those of the resource's end. */
   classify(ip: IpAddress, identity: Identity): Verdict {
+    return this.judge(ip, identity, "best").verdict;
+  }
+
+  /** The same with the reason. `best` is for packets; `find` is for questions and changes nothing. */
+  judge(ip: IpAddress, identity: Identity, search: "best" | "find"): Judgement {
     if (isProxyAddress(ip)) {
       const table = this.translations.get(ip) === undefined ? this.#networks : this.#proxies;
-      return this.#judge(table, ip, identity);
+      return this.#judge(table[search](ip, identity, this.#permits), identity);
     }
-    if (this.#internet.size > 0) return isInternetAddress(ip) ? "allowed" : "unreachable";
-    return this.#judge(this.#networks, ip, identity);
+    const [internet] = this.#internet;
+    if (internet !== undefined) {
+      return { verdict: isInternetAddress(ip) ? "allowed" : "unreachable", resource: internet, filter: 0 };
+    }
+    return this.#judge(this.#networks[search](ip, identity, this.#permits), identity);
   }
 
   /** Gives the filters back; the client must not be used afterwards. */
@@ -178,9 +214,12 @@ export class ClientOnGateway {
     this.#grants.clear();
   }
 
-  #judge(table: RoutingTable<RouteEntry>, ip: IpAddress, identity: Identity): Verdict {
-    const entry = table.best(ip, identity, this.#permits);
-    return entry !== undefined && this.#permits(entry.filter, identity) ? "allowed" : "not-allowed";
+  #judge(entry: RouteEntry | undefined, identity: Identity): Judgement {
+    if (entry === undefined) return { verdict: "not-allowed", reason: "no-grant" };
+    const { resource, filter } = entry;
+    return this.#permits(filter, identity)
+      ? { verdict: "allowed", resource, filter }
+      : { verdict: "not-allowed", reason: "filter", resource, filter };
   }
 
   #put(resource: GatewayResource, expiresAt: Instant | undefined): void {

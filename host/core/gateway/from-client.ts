@@ -1,11 +1,11 @@
-import { type IpAddress, isProxyAddress, isTunnelAddress } from "../address.ts";
-import { type Disposition, drop } from "../drop.ts";
+import { type IpAddress, isMulticast, isProxyAddress, isTunnelAddress } from "../address.ts";
+import { type Disposition, type DropReason, drop } from "../drop.ts";
 import type { GatewayInterface } from "../messages.ts";
 import { netUnreachable, prohibited } from "../packet/icmp-error.ts";
-import { destinationIdentity, flowKeyOf, type IpPacket } from "../packet/ip-packet.ts";
+import { destinationIdentity, flowKeyOf, type IpPacket, type PacketSubject } from "../packet/ip-packet.ts";
 import type { NatTuple, PacketCore } from "../packet-core.ts";
 import type { Instant } from "../time.ts";
-import type { ClientOnGateway } from "./client-on-gateway.ts";
+import type { ClientOnGateway, Judgement } from "./client-on-gateway.ts";
 
 /** What packets are judged against besides the client's own state. */
 export interface Site {
@@ -14,9 +14,71 @@ export interface Site {
   readonly interface: GatewayInterface;
 }
 
+/** What becomes of a packet from a client. The judgement is missing where no resource is concerned. */
+export type FromClientDecision =
+  | { readonly kind: "drop"; readonly reason: DropReason; readonly judgement?: Judgement }
+  /** Answered with an ICMP error. */
+  | {
+      readonly kind: "refuse";
+      readonly answer: "prohibited" | "net-unreachable";
+      readonly reason: "foreign-source" | "tunnel-address" | "policy" | "name-without-address";
+      readonly judgement?: Judgement;
+    }
+  | { readonly kind: "pass"; readonly judgement?: Judgement }
+  | {
+      readonly kind: "translate";
+      readonly inside: NatTuple;
+      readonly real: IpAddress;
+      readonly judgement: Judgement;
+    };
+
 /**
- * Decides about a packet from a client that is neither a control frame nor an ICMP error
- * (tunnel-core §13.5 from step 5), and installs its flow if it may pass.
+ * Decides about a packet from a client that is neither a control frame nor an ICMP error (tunnel-core §13.5).
+ * Changes nothing; `find` also leaves the memory of matches alone.
+ */
+export function decideFromClient(
+  own: GatewayInterface,
+  client: ClientOnGateway,
+  packet: PacketSubject,
+  search: "best" | "find",
+): FromClientDecision {
+  const { destination } = packet;
+  if (isMulticast(destination)) return { kind: "drop", reason: "multicast" };
+  if (!client.owns(packet.source)) {
+    return { kind: "refuse", answer: "prohibited", reason: "foreign-source" };
+  }
+  if (isOwn(own, destination)) return { kind: "pass" };
+  if (isTunnelAddress(destination)) {
+    return { kind: "refuse", answer: "prohibited", reason: "tunnel-address" };
+  }
+  const judgement = client.judge(destination, destinationIdentity(packet), search);
+  switch (judgement.verdict) {
+    case "not-allowed":
+      return { kind: "refuse", answer: "prohibited", reason: "policy", judgement };
+    case "unreachable":
+      return { kind: "refuse", answer: "net-unreachable", reason: "policy", judgement };
+    case "allowed":
+      return isProxyAddress(destination)
+        ? decideProxy(client, packet, judgement)
+        : { kind: "pass", judgement };
+  }
+}
+
+function decideProxy(
+  client: ClientOnGateway,
+  { kind, sourcePort, destination }: PacketSubject,
+  judgement: Judgement,
+): FromClientDecision {
+  const real = client.translations.get(destination)?.real;
+  if (real === undefined) {
+    return { kind: "refuse", answer: "net-unreachable", reason: "name-without-address", judgement };
+  }
+  if (kind === "icmp" || kind === "other") return { kind: "drop", reason: "unsupported-protocol", judgement };
+  return { kind: "translate", inside: { kind, port: sourcePort, ip: destination }, real, judgement };
+}
+
+/**
+ * Carries out `decideFromClient`, and installs its flow if it may pass.
  */
 export function admitFromClient(
   site: Site,
@@ -24,23 +86,19 @@ export function admitFromClient(
   packet: IpPacket,
   now: Instant,
 ): Disposition {
-  const answer = (error: typeof prohibited) => reply(site.core, client, error(packet.bytes), now);
-
-  if (!client.owns(packet.source)) return answer(prohibited);
-  if (isOwn(site.interface, packet.destination)) return pass(site.core, client, packet, now);
-  if (isTunnelAddress(packet.destination)) return answer(prohibited);
-
-  switch (client.classify(packet.destination, destinationIdentity(packet))) {
-    case "not-allowed":
-      return answer(prohibited);
-    case "unreachable":
-      return answer(netUnreachable);
-    case "allowed":
+  const decision = decideFromClient(site.interface, client, packet, "best");
+  switch (decision.kind) {
+    case "drop":
+      return drop(decision.reason);
+    case "refuse": {
+      const error = decision.answer === "prohibited" ? prohibited : netUnreachable;
+      return reply(site.core, client, error(packet.bytes), now);
+    }
+    case "pass":
+      return pass(site.core, client, packet, now);
+    case "translate":
+      return translate(site, client, { packet, ...decision }, now);
   }
-  if (!isProxyAddress(packet.destination)) return pass(site.core, client, packet, now);
-
-  const real = client.translations.get(packet.destination)?.real;
-  return real === undefined ? answer(netUnreachable) : translate(site, client, packet, real, now);
 }
 
 export function isOwn(gateway: GatewayInterface, ip: IpAddress): boolean {
@@ -60,15 +118,14 @@ function pass(core: PacketCore, client: ClientOnGateway, packet: IpPacket, now: 
 function translate(
   { core, interface: own }: Site,
   client: ClientOnGateway,
-  packet: IpPacket,
-  real: IpAddress,
+  {
+    packet,
+    inside,
+    real,
+  }: { readonly packet: IpPacket; readonly inside: NatTuple; readonly real: IpAddress },
   now: Instant,
 ): Disposition {
-  const { kind, sourcePort, destination } = packet;
-  if (kind === "icmp" || kind === "other") return drop("unsupported-protocol");
-
   const { peer } = client;
-  const inside = { kind, port: sourcePort, ip: destination };
   const nat = core.natOutgoing(peer, inside, real, now);
   if (nat === undefined) return drop("nat-exhausted");
 

@@ -1,6 +1,7 @@
-import { IPV4_TUNNEL, IPV6_TUNNEL, isMulticast, isTunnelAddress } from "../address.ts";
+import { IPV4_TUNNEL, IPV6_TUNNEL, isTunnelAddress } from "../address.ts";
 import type { Connectivity, ConnectivityEvent } from "../connection/connectivity.ts";
 import { type Disposition, drop } from "../drop.ts";
+import type { Explanation, Question } from "../explanation.ts";
 import type { ClientId, PeerId, ResourceId } from "../id.ts";
 import type { GatewayIngress, GatewayInterface } from "../messages.ts";
 import { note } from "../note.ts";
@@ -16,6 +17,7 @@ import { ClientOnGateway } from "./client-on-gateway.ts";
 import { ClientTable } from "./client-table.ts";
 import { DnsNat } from "./dns-nat.ts";
 import type { GatewayCommand, GatewayEvent, GatewayTunConfig } from "./events.ts";
+import { explainOnGateway, type GatewayExplainParts, type GatewayStatus, gatewayStatus } from "./explain.ts";
 import { admitFromClient } from "./from-client.ts";
 import { admitFromSite } from "./from-site.ts";
 import { WallClock } from "./wall-clock.ts";
@@ -79,7 +81,6 @@ export class GatewayState implements TunnelMachine<GatewayCommand, GatewayEvent>
 
     const packet = parseIpPacket(bytes);
     if (packet === undefined) return drop("malformed");
-    if (isMulticast(packet.destination)) return drop("multicast");
 
     const frame = decodeControlFrame(bytes);
     if (frame !== undefined) return this.#handleControlFrame(client, frame, now);
@@ -144,6 +145,25 @@ export class GatewayState implements TunnelMachine<GatewayCommand, GatewayEvent>
       deadlineOf(this.#dnsNat.deadline(), "name resolution"),
       deadlineOf(this.#core.natCount() > 0 ? this.#nextSweep() : undefined, "NAT sweep"),
     );
+  }
+
+  /** What would become of a client's packet; sends nothing and changes nothing. */
+  explain(question: Question, now: Instant): Explanation {
+    return explainOnGateway(this.#explainParts(), question, now);
+  }
+
+  /** Changes nothing. */
+  status(now: Instant): GatewayStatus {
+    return gatewayStatus(this.#explainParts(), now);
+  }
+
+  #explainParts(): GatewayExplainParts {
+    return {
+      core: this.#core,
+      connectivity: this.#connectivity,
+      clients: this.#clients,
+      interface: this.#interface,
+    };
   }
 
   #handlePortal(message: GatewayIngress, now: Instant): void {
@@ -230,6 +250,7 @@ export class GatewayState implements TunnelMachine<GatewayCommand, GatewayEvent>
 
     const client = known ?? this.#addClient(id, peer, { ipv4, ipv6 });
     if (known !== undefined) this.#clients.readdress(known, { ipv4, ipv6 });
+    client.setActorName(message.client.actorName);
     client.grant(message.resource, this.#instantOf(message.expiresAt));
     this.#applied(client, message.resource.id);
     this.#eviction = "unknown";

@@ -25,6 +25,12 @@ export class Translations {
     return this.#byProxy.get(proxyIp);
   }
 
+  /** The first proxy IP that stands for the name and leads somewhere, else any that stands for it. */
+  proxyIpOf(name: string): IpAddress | undefined {
+    const proxyIps = [...this.#byProxy].filter(([, translation]) => translation.name === name);
+    return (proxyIps.find(([, { real }]) => real !== undefined) ?? proxyIps[0])?.[0];
+  }
+
   /** Proxy IPs announced under a resource, with their names. */
   *announcedUnder(resource: ResourceId): Iterable<readonly [IpAddress, Translation]> {
     for (const entry of this.#byProxy) {

@@ -97,7 +97,15 @@ export function sourceIdentity(packet: IpPacket): Identity {
   return identity(packet.kind, packet.sourcePort, packet.protocol);
 }
 
-export function destinationIdentity(packet: IpPacket): Identity {
+/** What of a packet policy looks at. */
+export type PacketSubject = Pick<
+  IpPacket,
+  "source" | "destination" | "kind" | "protocol" | "sourcePort" | "destinationPort"
+>;
+
+export function destinationIdentity(
+  packet: Pick<IpPacket, "kind" | "protocol" | "destinationPort">,
+): Identity {
   return identity(packet.kind, packet.destinationPort, packet.protocol);
 }
 

@@ -1,4 +1,4 @@
-import type { Cidr } from "../address.ts";
+import { type Cidr, cidrText } from "../address.ts";
 import type { ResourceId, SiteId } from "../id.ts";
 import type { FilterRule } from "../packet-core.ts";
 
@@ -37,3 +37,15 @@ export type Resource =
       readonly name: string;
       readonly sites: readonly Site[];
     };
+
+/** Pattern or network; undefined for the internet resource. */
+export function addressText(resource: Resource): string | undefined {
+  switch (resource.kind) {
+    case "dns":
+      return resource.address;
+    case "cidr":
+      return cidrText(resource.address);
+    case "internet":
+      return undefined;
+  }
+}

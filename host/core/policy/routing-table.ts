@@ -85,13 +85,23 @@ export class RoutingTable<Entry extends RouteEntry> {
       return entry;
     }
 
-    const entry = this.#search(ip, identity, permits);
+    const entry = this.find(ip, identity, permits);
     this.#matches.set(key, entry);
     if (this.#matches.size > MATCH_CACHE_ENTRIES) {
       const oldest = this.#matches.keys().next();
       if (!oldest.done) this.#matches.delete(oldest.value);
     }
     return entry;
+  }
+
+  /** The same answer as `best` without touching what is remembered: for questions that are no packets. */
+  find(ip: IpAddress, identity: Identity, permits: Permits): Entry | undefined {
+    const candidates: Candidate<Entry>[] = [];
+    for (const [prefix, networks] of this.#family(ip)) {
+      for (const { entry } of networks.get(networkOf(ip, prefix).ip) ?? [])
+        candidates.push({ entry, prefix });
+    }
+    return bestOf(candidates, identity, permits);
   }
 
   /** Whether any entry contains the address, permitted or not. */
@@ -129,17 +139,6 @@ export class RoutingTable<Entry extends RouteEntry> {
     return this.#networksOf.size === 0;
   }
 
-  #search(ip: IpAddress, identity: Identity, permits: Permits): Entry | undefined {
-    let best: Candidate<Entry> | undefined;
-    for (const [prefix, networks] of this.#family(ip)) {
-      for (const { entry } of networks.get(networkOf(ip, prefix).ip) ?? []) {
-        const candidate = { entry, prefix, isPermitted: permits(entry.filter, identity) };
-        if (best === undefined || isBetter(candidate, best)) best = candidate;
-      }
-    }
-    return best?.entry;
-  }
-
   #take(network: Cidr, resource: ResourceId): boolean {
     const known = this.#networksOf.get(resource);
     if (known === undefined || !known.delete(keyOf(network))) return false;
@@ -159,13 +158,31 @@ export class RoutingTable<Entry extends RouteEntry> {
   }
 }
 
-interface Candidate<Entry> {
+/** An entry whose network, of that prefix length, contains the address in question. */
+export interface Candidate<Entry> {
   readonly entry: Entry;
   readonly prefix: number;
+}
+
+/** Chooses in the order that `RoutingTable.best` documents; undefined: there is no candidate. */
+export function bestOf<Entry extends RouteEntry>(
+  candidates: readonly Candidate<Entry>[],
+  identity: Identity,
+  permits: Permits,
+): Entry | undefined {
+  let best: Judged<Entry> | undefined;
+  for (const { entry, prefix } of candidates) {
+    const judged = { entry, prefix, isPermitted: permits(entry.filter, identity) };
+    if (best === undefined || isBetter(judged, best)) best = judged;
+  }
+  return best?.entry;
+}
+
+interface Judged<Entry> extends Candidate<Entry> {
   readonly isPermitted: boolean;
 }
 
-function isBetter(a: Candidate<RouteEntry>, b: Candidate<RouteEntry>): boolean {
+function isBetter(a: Judged<RouteEntry>, b: Judged<RouteEntry>): boolean {
   if (a.isPermitted !== b.isPermitted) return a.isPermitted;
   if (a.entry.pattern !== undefined && b.entry.pattern !== undefined) {
     const order = comparePatterns(a.entry.pattern, b.entry.pattern);

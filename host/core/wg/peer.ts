@@ -123,6 +123,11 @@ export class WireGuardPeer {
     return this.#keypairs.sendable;
   }
 
+  /** When the keypair in use was made. */
+  get handshakeAt(): Instant | undefined {
+    return this.#keypairs.current?.createdAt;
+  }
+
   /** Sends an initiation at once; does nothing while a handshake is in progress. */
   startHandshake(now: Instant): void {
     if (this.#responderOnly && !this.#completedOnce) return;

@@ -215,6 +215,10 @@ export class GatewayBench {
     return this.#settle();
   }
 
+  get now(): Instant {
+    return this.#now;
+  }
+
   nextTimeout(): Deadline | undefined {
     return this.machine.pollTimeout();
   }

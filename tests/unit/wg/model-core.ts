@@ -204,6 +204,7 @@ export class ModelCore implements PacketCore {
   addFilter = unused;
   removeFilter = unused;
   permits = unused;
+  permittedBy = unused;
   natOutgoing = unused;
   natIncoming = unused;
   natNote = unused;

@@ -86,6 +86,7 @@ export class WasmDataPath implements DataPath {
   addFilter: DataPath["addFilter"] = (...given) => this.#core.addFilter(...given);
   removeFilter: DataPath["removeFilter"] = (...given) => this.#core.removeFilter(...given);
   permits: DataPath["permits"] = (...given) => this.#core.permits(...given);
+  permittedBy: DataPath["permittedBy"] = (...given) => this.#core.permittedBy(...given);
   addFlow: DataPath["addFlow"] = (...given) => this.#core.addFlow(...given);
   natOutgoing: DataPath["natOutgoing"] = (...given) => this.#core.natOutgoing(...given);
   natIncoming: DataPath["natIncoming"] = (...given) => this.#core.natIncoming(...given);
