@@ -138,7 +138,7 @@ function createCommand(): Command {
     .option("--site <name>", "site that a gateway belongs to")
     .option(
       "--expires <duration>",
-      "30m, 12h, 90d or 52w; default: 90d for clients, never for others",
+      "90s, 30m, 12h, 90d or 52w; default: 90d for clients, never for others",
       parseDuration,
     )
     .option("--label <text>", "reminder of what the token is for")
@@ -255,11 +255,11 @@ function describeEnd(record: TokenRecord): string {
   return `${isOver ? "expired" : "expires"} ${new Date(record.expiresAt * 1000).toISOString()}`;
 }
 
-const UNITS: Readonly<Record<string, number>> = { m: 60, h: 3600, d: 86_400, w: 604_800 };
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 };
 
 /** Seconds. */
 function parseDuration(text: string): number {
-  const match = /^(\d{1,6})([mhdw])$/.exec(text);
+  const match = /^(\d{1,6})([smhdw])$/.exec(text);
   const seconds = Number(match?.[1]) * (UNITS[match?.[2] ?? ""] ?? 0);
   if (match === null || seconds === 0)
     throw new InvalidArgumentError('expected a duration such as "12h" or "90d"');

@@ -87,6 +87,7 @@ export class TestLab {
   }
 
   async discard(): Promise<void> {
+    await Program.stopAll();
     await this.lab.destroy();
     if (process.env["KEEP_LOGS"] === undefined)
       fs.rmSync(this.lab.directory, { recursive: true, force: true });

@@ -4,6 +4,7 @@ import type { LabHost } from "../../host/lab/host.ts";
 
 /** A program on a lab host whose output is kept and can be waited for. */
 export class Program {
+  static readonly #running = new Set<Program>();
   readonly #child: ChildProcess;
   #output = "";
   readonly #waiting = new Set<() => void>();
@@ -16,9 +17,16 @@ export class Program {
         for (const check of this.#waiting) check();
       });
     }
+    Program.#running.add(this);
     this.#child.on("exit", () => {
+      Program.#running.delete(this);
       for (const check of this.#waiting) check();
     });
+  }
+
+  /** Ends what a test that failed left running. */
+  static async stopAll(): Promise<void> {
+    await Promise.all([...Program.#running].map((program) => program.stop("SIGKILL")));
   }
 
   get output(): string {

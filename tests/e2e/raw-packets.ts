@@ -31,7 +31,7 @@ export class RawSocket {
   /** The next frame; undefined when there is none. The bytes are the caller's. */
   receive(): Uint8Array | undefined {
     const length = libc.read(this.#fd, this.#in.address, MAX_FRAME_BYTES);
-    return length <= 0 ? undefined : this.#in.bytes.slice(0, length);
+    return length <= 0 ? undefined : Uint8Array.from(this.#in.bytes.subarray(0, length));
   }
 
   /** False when the queue is full. */

@@ -1,8 +1,8 @@
 // Records what passes an interface. Usage: wire-recorder.ts <device> <udp|tcp> <port>; prints `recording`, then the
-// payload of each packet from or to that port in base64, one per line. On the line `replay <n>` it sends all recorded
-// UDP frames again, n times, as they were, and prints `replayed <frames sent>`.
+// payload of each packet from or to that port in base64, one per line. On the line `replay <n>` it sends the
+// recorded UDP frames that left by this interface again, n times, as they were, and prints `replayed <frames sent>`.
 import readline from "node:readline";
-import { mendUdpChecksum, parseFrame, RawSocket } from "./raw-packets.ts";
+import { macOf, mendUdpChecksum, parseFrame, RawSocket } from "./raw-packets.ts";
 
 const MAX_FRAMES = 10_000;
 const POLL_MS = 5;
@@ -26,9 +26,11 @@ function poll(): void {
 
 function replay(times: number): void {
   isRecording = false;
+  const ownMac = macOf(device);
+  const outbound = frames.filter((frame) => Buffer.compare(frame.subarray(6, 12), ownMac) === 0);
   let sent = 0;
   for (let i = 0; i < times; i++) {
-    for (const frame of frames) {
+    for (const frame of outbound) {
       mendUdpChecksum(frame);
       if (socket.send(frame)) sent += 1;
     }

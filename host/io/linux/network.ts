@@ -31,6 +31,7 @@ export class TunNetwork {
   readonly #device: string;
   readonly #routing: "policy" | "main";
   #families: Families = { v4: false, v6: false };
+  #addresses: string | undefined;
   #routes = new Set<string>();
 
   constructor(device: string, routing: "policy" | "main") {
@@ -38,8 +39,15 @@ export class TunNetwork {
     this.#routing = routing;
   }
 
-  /** Sets the addresses and brings the link up; which families the host let us have. Rejects if none. */
+  /**
+   * Sets the addresses and brings the link up; which families the host let us have. Rejects if none.
+   *
+   * Addresses that are there already are left alone: without its last address a device loses all its routes,
+   * and until they are back packets for the tunnel would leave outside it.
+   */
   async setAddresses(ipv4: IpAddress, ipv6: IpAddress): Promise<Families> {
+    const addresses = `${ipv4} ${ipv6}`;
+    if (addresses === this.#addresses) return this.#families;
     await ip([
       `link set dev ${this.#device} mtu ${TUN_MTU} txqueuelen ${TX_QUEUE_PACKETS}`,
       `addr flush dev ${this.#device}`,
@@ -53,6 +61,7 @@ export class TunNetwork {
 
     this.#families = { v4: v4 === undefined, v6: v6 === undefined };
     if (this.#routing === "policy") await this.#addRules();
+    this.#addresses = addresses;
     return this.#families;
   }
 
@@ -63,13 +72,12 @@ export class TunNetwork {
         .filter((route) => (isIpv4(route.ip) ? this.#families.v4 : this.#families.v6))
         .map((r) => this.#route(r)),
     );
-    const commands = [
-      ...[...this.#routes]
-        .filter((route) => !wanted.has(route))
-        .map((route) => route.replace(" route ", " route del ")),
-      ...[...wanted].map((route) => route.replace(" route ", " route replace ")),
-    ];
-    if (commands.length > 0) await ip(commands);
+    for (const route of this.#routes) {
+      // One by one, since it may have gone with an address.
+      if (!wanted.has(route)) await tolerate(ip([route.replace(" route ", " route del ")]));
+    }
+    const replacements = [...wanted].map((route) => route.replace(" route ", " route replace "));
+    if (replacements.length > 0) await ip(replacements);
     this.#routes = wanted;
   }
 
