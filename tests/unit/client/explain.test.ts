@@ -160,9 +160,9 @@ const CASES: readonly Case[] = [
     expected: ["dropped", "unmapped-sentinel"],
   },
   {
-    title: "DNS over TCP to a sentinel",
+    title: "another port of a sentinel",
     rig: network,
-    question: address("100.100.111.1", 53),
+    question: address("100.100.111.1", 80),
     expected: ["dropped", "unsupported-protocol"],
   },
   {
@@ -266,13 +266,13 @@ describe("names that are not ours", () => {
     const plain = network();
     const explanation = explainUnchanged(plain, name("public.test", 80));
     assert.deepEqual([explanation.verdict, explanation.reason], ["outside", "name-not-ours"]);
-    assert.deepEqual(explanation.upstream, { server: { ip: "9.9.9.9", port: 53 }, via: "host" });
+    assert.deepEqual(explanation.upstream, { server: "9.9.9.9:53", via: "host" });
     plain.ask("public.test", "A");
     assert.equal(plain.hostQueries().length, 1);
 
     const tunnelled = new Rig().init([cidrResource(1, "10.0.0.0/8")], { portal: [ip("10.0.0.53")] });
     assert.deepEqual(explainUnchanged(tunnelled, name("public.test", 80)).upstream, {
-      server: { ip: "10.0.0.53", port: 53 },
+      server: "10.0.0.53:53",
       via: "tunnel",
     });
     tunnelled.clear().ask("public.test", "A");
@@ -282,8 +282,10 @@ describe("names that are not ours", () => {
 
   test("a query to our DNS server is answered, and the canary name does not exist", () => {
     const rig = network();
-    const server = explainUnchanged(rig, { ...address("100.100.111.1", 53), protocol: "udp" });
-    assert.deepEqual([server.verdict, server.reason], ["answered", "dns-server"]);
+    for (const protocol of ["udp", "tcp"] as const) {
+      const server = explainUnchanged(rig, { ...address("100.100.111.1", 53), protocol });
+      assert.deepEqual([server.verdict, server.reason], ["answered", "dns-server"]);
+    }
     assert.equal(rig.ask("use-application-dns.net", "A")?.rcode, "NXDOMAIN");
     const canary = explainUnchanged(rig, name("use-application-dns.net", 443));
     assert.deepEqual([canary.verdict, canary.reason], ["refused", "no-such-name"]);
@@ -313,7 +315,9 @@ test("status shows addresses, DNS, gateways with their traffic, and resources wi
   assert.deepEqual(snapshot(rig), before);
 
   assert.deepEqual([status.ipv4, status.ipv6], [CLIENT_V4, CLIENT_V6]);
-  assert.deepEqual(status.dns, [{ sentinel: "100.100.111.1", upstream: { ip: "9.9.9.9", port: 53 } }]);
+  assert.deepEqual(status.dns, [
+    { sentinel: "100.100.111.1", upstream: { kind: "do53", server: { ip: "9.9.9.9", port: 53 } } },
+  ]);
   assert.deepEqual(
     status.resources.map(({ name: called, gateway, status: of }) => [called, gateway, of]),
     [
