@@ -1,22 +1,14 @@
 import dns from "node:dns/promises";
 import { type IpAddress, parseIp } from "../core/address.ts";
 import type { GatewayCommand, GatewayEvent, GatewayTunConfig } from "../core/gateway/events.ts";
-import { noiseCrypto } from "../io/crypto.ts";
 import { Forwarding } from "../io/linux/forwarding.ts";
 import { FIREWALL_MARK, TunNetwork } from "../io/linux/network.ts";
 import { ResolvConf } from "../io/linux/resolv-conf.ts";
-import { systemRandom } from "../io/random.ts";
-import { DataPlane } from "./data-plane.ts";
 import { DnsForwarder } from "./dns-forwarder.ts";
 import { GatewayDns } from "./gateway-dns.ts";
-import type { LocalApi } from "./local-api.ts";
-import { openLocalApi } from "./local-handlers.ts";
 import { type Logger, logNote } from "./log.ts";
-import { PortalConnection } from "./portal-connection.ts";
-import { connectAroundTunnel, fatalText } from "./portal-link.ts";
 import { checkTunnelPrivileges } from "./preflight.ts";
-import { StatusBoard } from "./status.ts";
-import { TaskQueue } from "./task-queue.ts";
+import { TunnelControl } from "./tunnel-control.ts";
 import type { TunnelDaemonOptions } from "./tunnel-options.ts";
 
 // tunnel-core §2.4 and §2.5
@@ -35,23 +27,12 @@ export class GatewayDaemon {
   readonly #network: TunNetwork;
   readonly #forwarding = new Forwarding();
   readonly #dns: GatewayDns;
-  readonly #configuration = new TaskQueue((error) =>
-    this.#fail(`cannot configure the system: ${error.message}`),
-  );
-  readonly #finished = Promise.withResolvers<number>();
-  readonly #startedAt = performance.now();
-  readonly #board: StatusBoard;
-  readonly #privateKey = systemRandom().bytes(32);
-  #plane: DataPlane<GatewayCommand, GatewayEvent> | undefined;
-  #portal: PortalConnection<"gateway"> | undefined;
-  #localApi: LocalApi | undefined;
+  readonly #control: TunnelControl<"gateway", GatewayCommand, GatewayEvent>;
   #resolutions = 0;
-  #configured = false;
 
   constructor(options: GatewayOptions, log: Logger) {
     this.#options = options;
     this.#log = log;
-    this.#board = new StatusBoard(options);
     this.#network = new TunNetwork(options.tunName, "main");
     const resolvConf = new ResolvConf();
     this.#dns = new GatewayDns({
@@ -59,80 +40,42 @@ export class GatewayDaemon {
       nameservers: () => resolvConf.systemResolvers(),
       log,
     });
+    this.#control = new TunnelControl({
+      role: "gateway",
+      options,
+      log,
+      fromPortal: (message) => ({ kind: "portal", message }),
+      onEvent: (event) => this.#handleEvent(event),
+      cleanUp: () => {
+        this.#dns.close();
+        this.#forwarding.disable();
+      },
+    });
   }
 
   /** Resolves with the exit code once the daemon has ended. */
   finished(): Promise<number> {
-    return this.#finished.promise;
+    return this.#control.finished();
   }
 
   async start(): Promise<void> {
     checkTunnelPrivileges("gateway", this.#options.forwarding ? ["ip", "nft"] : ["ip"]);
-    this.#localApi = await openLocalApi(this.#options.socketPath, {
-      board: this.#board,
-      plane: () => this.#plane,
-    });
-    process.once("exit", this.#restoreSystem);
-    const plane = new DataPlane<GatewayCommand, GatewayEvent>(
-      {
-        machine: { role: "gateway", privateKey: this.#privateKey },
-        tunName: this.#options.tunName,
-        backend: this.#options.udpBackend,
-        port: this.#options.udpPort,
-        mark: FIREWALL_MARK,
-      },
-      { onEvent: (event) => this.#handleEvent(event), onFailure: (message) => this.#fail(message) },
-    );
-    this.#plane = plane;
-    const { offload } = await plane.ready();
-    this.#log.debug({ offload }, "TUN device created");
+    await this.#control.start();
     if (this.#options.forwarding) await this.#forwarding.enable(this.#options.tunName);
-    this.#connectPortal(plane);
+    this.#control.connectPortal();
   }
 
-  async stop(exitCode: number): Promise<void> {
-    this.#localApi?.close();
-    this.#portal?.close();
-    this.#dns.close();
-    await this.#configuration.settled();
-    const statistics = await this.#plane?.shutdown();
-    if (statistics !== undefined) this.#log.info(statistics as never, "final counters");
-    this.#restoreSystem();
-    process.off("exit", this.#restoreSystem);
-    this.#finished.resolve(exitCode);
-  }
-
-  #connectPortal(plane: DataPlane<GatewayCommand, GatewayEvent>): void {
-    const { portal, token, externalId, name } = this.#options;
-    this.#portal = new PortalConnection(
-      {
-        role: "gateway",
-        url: portal.href,
-        token,
-        externalId,
-        name,
-        publicKey: noiseCrypto().publicKey(this.#privateKey),
-        createSocket: (target) => connectAroundTunnel(target, FIREWALL_MARK),
-        log: this.#log,
-      },
-      {
-        onMessage: (message) => plane.send({ kind: "portal", message }),
-        onState: (state) => {
-          this.#board.setPortal(state);
-          this.#log.info({ state }, "portal connection");
-        },
-        onFatal: (error) => this.#fail(fatalText(error)),
-      },
-    );
+  stop(exitCode: number): Promise<void> {
+    return this.#control.stop(exitCode);
   }
 
   #handleEvent(event: GatewayEvent): void {
     switch (event.kind) {
       case "portal":
-        this.#portal?.send(event.message);
+        this.#control.tellPortal(event.message);
         break;
       case "tun-config":
-        this.#configuration.add(() => this.#configure(event.config));
+        this.#control.configure(() => this.#configure(event.config));
         break;
       case "resolve":
         void this.#resolve(event.id, event.name);
@@ -147,11 +90,7 @@ export class GatewayDaemon {
     const families = await this.#network.setAddresses(config.ipv4, config.ipv6);
     await this.#network.setRoutes(config.routes);
     await this.#dns.serve([...(families.v4 ? [config.ipv4] : []), ...(families.v6 ? [config.ipv6] : [])]);
-    if (this.#configured) return;
-
-    this.#configured = true;
-    const elapsedMs = Math.round(performance.now() - this.#startedAt);
-    this.#log.info({ elapsedMs, ipv4: families.v4, ipv6: families.v6 }, "gateway ready");
+    this.#control.reportReady("gateway ready", { ipv4: families.v4, ipv6: families.v6 });
   }
 
   /** A and AAAA through the host's resolver, hosts file included. */
@@ -162,17 +101,8 @@ export class GatewayDaemon {
     const lookup = dns.lookup(name, { all: true, order: "verbatim" }).finally(() => {
       this.#resolutions -= 1;
     });
-    this.#plane?.send({ kind: "resolved", id, result: await withTimeout(lookup) });
+    this.#control.send({ kind: "resolved", id, result: await withTimeout(lookup) });
   }
-
-  #fail(message: string): void {
-    this.#log.error({}, message);
-    void this.stop(1);
-  }
-
-  readonly #restoreSystem = (): void => {
-    if (this.#options.forwarding) this.#forwarding.disable();
-  };
 }
 
 async function withTimeout(
