@@ -17,7 +17,7 @@ test("before anything was asked for, a client explains that the first packet ask
   const { code, stdout } = await ask("client", "explain", "--to", "web.private.test", "--port", "80");
   assert.equal(code, 3);
   assert.match(stdout, /^tcp port 80 of web\.private\.test: waits\. Nobody has asked the portal/);
-  assert.match(stdout, /^ {2}resource {2}Private web \(dns \*\.private\.test\)$/m);
+  assert.match(stdout, /^ {2}resource {2}Private web \(dns \*\*\.private\.test\)$/m);
   const { peers } = await json("client", "status");
   assert.deepEqual(peers, [], "explaining connected nobody");
 });
@@ -93,10 +93,10 @@ test("status is a table for people, on both ends", async () => {
   assert.match(client, /^client +up for /m);
   assert.match(client, /^GATEWAY +STATE +FOR +ROUND TRIP/m);
   assert.match(client, / direct for .*: \S+ -> \S+ \(\S+, \S+\) +Private web/);
-  assert.match(client, /^Private web +dns +\*\.private\.test +Private network +online/m);
+  assert.match(client, /^Private web +dns +\*\*\.private\.test +Private network +online/m);
   const gateway = (await ask("gateway", "status")).stdout;
   assert.match(gateway, /^CLIENT +ACTOR +ADDRESS/m);
-  assert.match(gateway, /^Private web +dns +\*\.private\.test +laptop/m);
+  assert.match(gateway, /^Private web +dns +\*\*\.private\.test +laptop/m);
 });
 
 test("a daemon that is killed leaves its socket, and its successor takes it over and away", async () => {
