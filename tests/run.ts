@@ -29,6 +29,7 @@ const PARTS: readonly Part[] = [
   { name: "kernel", run: () => nodeTests(testFiles("tests/kernel"), 2) },
   { name: "unit", run: () => nodeTests(testFiles("tests/unit"), 2) },
   { name: "fuzz", run: () => nodeTests(testFiles("tests/fuzz"), 2) },
+  { name: "model", run: () => nodeTests(testFiles("tests/model"), 1) },
   { name: "e2e", run: () => nodeTests(testFiles("tests/e2e"), 1) },
 ];
 
