@@ -77,9 +77,11 @@ export class LabHost {
     return new LabHost(name, holder.pid, holder);
   }
 
-  /** Command line that runs `command` on this host. */
+  /** Command line that runs `command` on this host, in the folder that we are in. */
   command(command: readonly string[]): [string, string[]] {
-    return ["nsenter", ["--target", String(this.pid), "--net", "--mount", "--", ...command]];
+    // Without --wd a new mount namespace begins at its root.
+    const where = ["--target", String(this.pid), "--net", "--mount", `--wd=${process.cwd()}`];
+    return ["nsenter", [...where, "--", ...command]];
   }
 
   spawn(command: readonly string[], options: SpawnOptions = {}): ChildProcess {
